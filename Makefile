@@ -1,0 +1,60 @@
+# Every target installs what it needs into .venv by itself: Python 3.11+, make and git are enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DAYS ?= 30
+
+.PHONY: help demo test verify check dev mlflow bench clean lock install
+
+help: ## show the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+install: $(INSTALLED) ## create .venv from requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@echo "Installing into $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11, 3.12 or 3.13 is needed; name it with make PYTHON=python3.12"'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@awk '/^[a-z]/ {take = /^uv==/} take' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: $(INSTALLED) ## resolve requirements.lock anew: names, versions, hashes
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+	    --no-header --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml --output-file requirements.lock
+
+demo: $(INSTALLED) ## land 30 synthetic days, train a model, score them, show the result
+	@$(BIN)/fraud-assets simulate --days $(DAYS) --dirt
+	@$(BIN)/fraud-assets run
+	@$(BIN)/fraud-assets status --summary
+
+dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000, with the sensors on
+	@echo "Dagster UI: http://127.0.0.1:3000      MLflow UI: make mlflow, in another terminal"
+	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port 3000
+
+mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
+	@$(BIN)/fraud-assets mlflow
+
+check: $(INSTALLED) ## lint, types, import rules, definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --warnings
+	$(BIN)/lint-imports
+	env -u FRAUD_SOURCE -u FRAUD_DATA_DIR $(BIN)/dagster definitions validate
+
+test: $(INSTALLED) ## the test suites, 10 minutes at most
+	$(BIN)/pytest
+
+verify: $(INSTALLED) ## the same suites with all their histories and cases
+	FRAUD_TEST_DEPTH=full $(BIN)/pytest
+
+bench: $(INSTALLED) ## speed and memory, beside a control in the same run
+	$(BIN)/python -m benchmarks
+
+clean: ## forget the demo's data and its runs
+	rm -rf data/simulated .dagster
