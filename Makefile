@@ -22,6 +22,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c "from fraud_assets.model.scorer import warm; warm()" # so that no run waits for a compiler
 	@touch $@
 
 lock: $(INSTALLED) ## resolve requirements.lock anew: names, versions, hashes
@@ -31,27 +32,32 @@ lock: $(INSTALLED) ## resolve requirements.lock anew: names, versions, hashes
 demo: $(INSTALLED) ## land 30 synthetic days, train a model, score them, show the result
 	@$(BIN)/fraud-assets simulate --days $(DAYS) --dirt
 	@$(BIN)/fraud-assets run
-	@$(BIN)/fraud-assets status --summary
+	@$(BIN)/fraud-assets status
 
 dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000, with the sensors on
 	@echo "Dagster UI: http://127.0.0.1:3000      MLflow UI: make mlflow, in another terminal"
 	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port 3000
 
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
-	@$(BIN)/fraud-assets mlflow
+	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
+	    --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/data/simulated/mlflow/mlflow.db}"
 
 check: $(INSTALLED) ## lint, types, import rules, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --warnings
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
 	env -u FRAUD_SOURCE -u FRAUD_DATA_DIR $(BIN)/dagster definitions validate
 
+# DuckDB's binding reports its own types as leaked when Python exits; pytest's summary shall stay the last line.
+QUIET_EXIT := 2> >(grep -v -e nanobind -e '^ - ' >&2)
+
 test: $(INSTALLED) ## the test suites, 10 minutes at most
-	$(BIN)/pytest
+	$(BIN)/pytest $(QUIET_EXIT)
 
 verify: $(INSTALLED) ## the same suites with all their histories and cases
-	FRAUD_TEST_DEPTH=full $(BIN)/pytest
+	FRAUD_TEST_DEPTH=full $(BIN)/pytest $(QUIET_EXIT)
 
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
 	$(BIN)/python -m benchmarks
