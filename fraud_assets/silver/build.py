@@ -1,0 +1,103 @@
+"""One call from a partition's landed files to its Silver rows, its quarantine, and where both came from.
+
+Here belongs the order of the steps and what a caller learns of them. The caller reads and writes the tables.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from fraud_assets.silver.cleaning import clean
+from fraud_assets.silver.contract import (
+    CONTRACT_VERSION,
+    FeatureEvaluation,
+    evaluate_features,
+    quarantine_schema,
+    silver_schema,
+)
+from fraud_assets.silver.features import compute_features
+from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.source import Source
+
+
+@dataclass(frozen=True)
+class SilverBuild:
+    """What a partition was built from and became; landed_rows = silver_rows + quarantined_rows."""
+
+    partition_key: str
+    landed_rows: int
+    silver_rows: int
+    quarantined_rows: int
+    quarantine_reasons: Mapping[str, int]
+    input_version: str
+    lookback_version: str
+    tail_version: str
+    silver_version: str
+    evaluation: FeatureEvaluation
+
+
+def input_version(files: Sequence[str], source: Source) -> str:
+    """Return what a partition is built from: files, source and contract, 16 hex digits each.
+
+    The three parts tell why a partition is due. `files` are the content digests of the landed files; their
+    order counts only where the source lets the last file win.
+    """
+    ordered = files if source.rules.on_conflict == "last_file" else sorted(files)
+    landed = hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16]
+    return f"{landed}-{source.digest}-{CONTRACT_VERSION}"
+
+
+def build_partition(
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    key: str,
+    files: Sequence[RawFile],
+    lookback: str | None,
+    input_version: str,
+) -> SilverBuild:
+    """Make temporary tables `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
+
+    Args:
+        con: A connection whose TimeZone is UTC.
+        source: The feed.
+        key: The partition to build.
+        files: Its landed files, in the order in which a later one wins.
+        lookback: A relation with the previous partition's Silver rows, or None where there is none.
+        input_version: See the function of that name.
+
+    Raises:
+        BrokenFileError: A file cannot be read.
+        SourceError: The source's expressions are not valid.
+    """
+    cleaned = clean(con, source, key, files)
+    versions = compute_features(con, source, key, lookback)
+    constants = {
+        "input_version": input_version,
+        "lookback_version": versions.lookback_version,
+        "tail_version": versions.tail_version,
+        "silver_version": versions.silver_version,
+        "partition_key": key,
+    }
+    for table, made_of, schema in (
+        ("silver_rows", "featured_transactions", silver_schema()),
+        ("quarantine_rows", "quarantined_rows", quarantine_schema()),
+    ):
+        columns = {name: f"${name} AS {name}" if name in constants else name for name in schema.names}
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {', '.join(columns.values())} FROM {made_of}",
+            {name: constants[name] for name in columns if name in constants},
+        )
+    return SilverBuild(
+        partition_key=key,
+        landed_rows=cleaned.landed,
+        silver_rows=cleaned.good,
+        quarantined_rows=cleaned.quarantined,
+        quarantine_reasons=cleaned.reasons,
+        input_version=input_version,
+        lookback_version=versions.lookback_version,
+        tail_version=versions.tail_version,
+        silver_version=versions.silver_version,
+        evaluation=evaluate_features(con, "silver_rows"),
+    )

@@ -1,0 +1,52 @@
+"""A small feed of the tests' own: seven raw columns, and rows of them spelled as text."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.source import Source
+
+HEADER = "id,time,card,product,amount,abroad,fraud"
+
+# A good row of 2026-01-05.
+GOOD = "T1,2026-01-05 12:00:00,card-1,W,10.50,0,0"
+
+EXPECTED_COLUMNS = "abroad, amount, card, fraud, id, product, time"
+
+
+def make_source(**changes: Any) -> Source:
+    """Return the feed's source; a keyword replaces that section of the file."""
+    sections = {
+        "name": "small",
+        "partitions": {"grain": "daily", "start": "2026-01-01"},
+        "types": {"time": "TIMESTAMPTZ", "amount": "DOUBLE", "abroad": "BOOLEAN"},
+        "columns": {
+            "TransactionID": "id",
+            "event_timestamp": "time",
+            "card_id": "card",
+            "TransactionAmt": "amount",
+            "ProductCD": "product",
+            "is_international_txn": "abroad",
+            "isFraud": "fraud",
+        },
+        "features": {"high_value_amount": 500.0},
+    }
+    return Source.model_validate(sections | changes)
+
+
+def write_bytes(folder: Path, content: bytes, name: str = "feed.csv") -> RawFile:
+    path = folder / name
+    path.write_bytes(content)
+    return RawFile(path=path, name=name)
+
+
+def write_csv(folder: Path, *rows: str, name: str = "feed.csv", header: str = HEADER) -> RawFile:
+    return write_bytes(folder, "".join(f"{line}\n" for line in (header, *rows)).encode(), name)
+
+
+def write_parquet(folder: Path, rows: list[dict[str, Any]], name: str = "feed.parquet") -> RawFile:
+    pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    return RawFile(path=folder / name, name=name)

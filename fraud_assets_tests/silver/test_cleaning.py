@@ -1,0 +1,388 @@
+import json
+from datetime import UTC, datetime
+from itertools import permutations
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fraud_assets.silver.cleaning import REASONS, CleaningResult, clean
+from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.source import Source
+from fraud_assets_tests.depth import cases
+from fraud_assets_tests.silver.feed import GOOD, HEADER, make_source, write_csv, write_parquet
+
+KEY = "2026-01-05"
+
+
+def row(**changes: str) -> str:
+    return ",".join((dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | changes).values())
+
+
+def clean_rows(
+    con: duckdb.DuckDBPyConnection, folder: Path, *rows: str, source: Source | None = None, key: str | None = KEY
+) -> CleaningResult:
+    return clean(con, source or make_source(), key, [write_csv(folder, *rows)])
+
+
+def good(con: duckdb.DuckDBPyConnection, columns: str = "TransactionID") -> list[tuple]:
+    return con.execute(f"SELECT {columns} FROM good_transactions ORDER BY ALL").fetchall()
+
+
+def refused(con: duckdb.DuckDBPyConnection) -> list[tuple[str, int, list[str]]]:
+    return con.execute("SELECT file, line, reasons FROM quarantined_rows ORDER BY ALL").fetchall()
+
+
+def test_a_good_row_becomes_the_canonical_columns(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    result = clean_rows(con, tmp_path, GOOD)
+    assert result == CleaningResult(landed=1, good=1, quarantined=0, reasons={})
+    assert good(con, "*") == [("T1", datetime(2026, 1, 5, 12, tzinfo=UTC), "card-1", "W", 10_500, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        pytest.param({"id": ""}, ["missing_transaction_id"], id="no id"),
+        pytest.param({"id": "  "}, ["missing_transaction_id"], id="blank id"),
+        pytest.param({"time": ""}, ["missing_event_time"], id="no time"),
+        pytest.param({"time": "yesterday"}, ["unreadable_time"], id="time that is none"),
+        pytest.param({"time": "1767614400"}, ["unreadable_time"], id="time in another unit"),
+        pytest.param({"time": "infinity"}, ["missing_event_time"], id="time without end"),
+        pytest.param({"time": "12026-01-05 12:00:00"}, ["missing_event_time"], id="time in the year 12026"),
+        pytest.param({"time": "2026-01-04 23:59:59.999999"}, ["time_outside_partition"], id="time just before"),
+        pytest.param({"time": "2026-01-06 00:00:00"}, ["time_outside_partition"], id="time just after"),
+        pytest.param({"time": "2026-01-05 00:30:00+01"}, ["time_outside_partition"], id="offset of the day before"),
+        pytest.param({"card": ""}, ["missing_card"], id="no card"),
+        pytest.param({"product": ""}, ["missing_product"], id="no product"),
+        pytest.param({"amount": ""}, ["missing_amount"], id="no amount"),
+        pytest.param({"amount": "n/a"}, ["unreadable_amount"], id="amount that is no number"),
+        pytest.param({"amount": "'10,50'"}, ["unreadable_line"], id="decimal comma"),
+        pytest.param({"amount": "nan"}, ["amount_not_finite"], id="amount NaN"),
+        pytest.param({"amount": "inf"}, ["amount_not_finite"], id="amount infinite"),
+        pytest.param({"amount": "-inf"}, ["amount_not_finite"], id="amount minus infinite"),
+        pytest.param({"amount": "1e999"}, ["amount_not_finite"], id="amount beyond doubles"),
+        pytest.param({"amount": "1e308"}, ["amount_too_large"], id="amount 1e308"),
+        pytest.param({"amount": "1e11"}, ["amount_too_large"], id="amount at the limit"),
+        pytest.param({"amount": "-0.001"}, ["amount_negative"], id="negative amount"),
+        pytest.param({"abroad": ""}, ["missing_international"], id="no place"),
+        pytest.param({"abroad": "maybe"}, ["unreadable_abroad"], id="place that is none"),
+        pytest.param({"fraud": "2"}, ["label_not_0_or_1"], id="label 2"),
+        pytest.param({"fraud": "0.5"}, ["label_not_0_or_1"], id="label one half"),
+        pytest.param({"fraud": "yes"}, ["label_not_0_or_1"], id="label in words"),
+        pytest.param({"fraud": "nan"}, ["label_not_0_or_1"], id="label nan"),
+        pytest.param({"product": '"W'}, ["unreadable_line"], id="unterminated quote"),
+        pytest.param({"product": "W,W"}, ["unreadable_line"], id="one field too many"),
+        pytest.param(
+            {"id": "", "time": "x", "card": "", "product": "", "amount": "-inf", "abroad": "", "fraud": "x"},
+            [
+                "unreadable_time",
+                "missing_transaction_id",
+                "missing_card",
+                "missing_product",
+                "missing_international",
+                "amount_not_finite",
+                "label_not_0_or_1",
+            ],
+            id="everything at once",
+        ),
+    ],
+)
+def test_a_faulty_row_is_quarantined_with_all_its_reasons_and_takes_no_other_row_along(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, changes: dict[str, str], reasons: list[str]
+):
+    result = clean_rows(con, tmp_path, row(id="before"), row(**{"id": "X"} | changes), row(id="after"))
+    assert refused(con) == [("feed.csv", 3, reasons)]
+    assert good(con) == [("after",), ("before",)]
+    assert result == CleaningResult(landed=3, good=2, quarantined=1, reasons=dict.fromkeys(sorted(reasons), 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "value"),
+    [
+        pytest.param({"time": "2026-01-05T00:00:00Z"}, "event_timestamp", datetime(2026, 1, 5, tzinfo=UTC), id="Z"),
+        pytest.param(
+            {"time": "2026-01-06 01:00:00+02:00"},
+            "event_timestamp",
+            datetime(2026, 1, 5, 23, tzinfo=UTC),
+            id="offset",
+        ),
+        pytest.param(
+            {"time": "2026-01-05 23:59:59.999999"},
+            "event_timestamp",
+            datetime(2026, 1, 5, 23, 59, 59, 999999, tzinfo=UTC),
+            id="last microsecond",
+        ),
+        pytest.param({"amount": "0"}, "amount_thousandths", 0, id="zero"),
+        pytest.param({"amount": "-0.0"}, "amount_thousandths", 0, id="minus zero"),
+        pytest.param({"amount": " 1e3 "}, "amount_thousandths", 1_000_000, id="exponent and blanks"),
+        pytest.param({"amount": "0.0005"}, "amount_thousandths", 0, id="half to even down"),
+        pytest.param({"amount": "0.0015"}, "amount_thousandths", 2, id="half to even up"),
+        pytest.param({"amount": "0.1"}, "amount_thousandths", 100, id="a tenth"),
+        pytest.param(
+            {"amount": "99999999999.999"}, "amount_thousandths", 99_999_999_999_999, id="just under the limit"
+        ),
+        pytest.param({"fraud": "1.0"}, "isFraud", 1, id="label as a float"),
+        pytest.param({"fraud": ""}, "isFraud", None, id="no label yet"),
+        pytest.param({"id": "t1"}, "TransactionID", "t1", id="case stays"),
+        pytest.param({"id": " T1 "}, "TransactionID", " T1 ", id="blanks around an id stay"),
+        pytest.param({"card": "150.0"}, "card_id", "150.0", id="code as a float"),
+        pytest.param({"abroad": "1"}, "is_international_txn", 1, id="boolean as a number"),
+    ],
+)
+def test_unusual_but_good_cells_are_read(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, changes: dict[str, str], column: str, value: object
+):
+    clean_rows(con, tmp_path, row(**changes))
+    assert good(con, column) == [(value,)]
+
+
+def test_without_a_key_any_time_is_right(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    assert clean_rows(con, tmp_path, row(time="1999-01-01"), key=None).good == 1
+
+
+def test_an_hour_is_a_partition_too(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    source = make_source(partitions={"grain": "hourly", "start": "2026-01-01"})
+    rows = [row(id=time, time=f"2026-01-05 {time}") for time in ("11:59:59.999999", "12:00:00", "13:00:00")]
+    clean_rows(con, tmp_path, *rows, source=source, key="2026-01-05-12")
+    assert good(con) == [("12:00:00",)]
+
+
+def test_an_unreadable_cell_that_no_expression_needs_does_not_matter(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    columns = make_source().columns | {"is_international_txn": "false"}
+    assert clean_rows(con, tmp_path, row(abroad="?"), source=make_source(columns=columns)).good == 1
+
+
+def test_a_value_made_of_an_unreadable_cell_is_quarantined_even_where_the_expression_has_a_default(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+):
+    columns = make_source().columns | {"is_international_txn": "coalesce(abroad, true)"}
+    source = make_source(columns=columns)
+    clean_rows(con, tmp_path, row(abroad="?"), row(id="T2", abroad=""), source=source)
+    assert good(con, "TransactionID, is_international_txn") == [("T2", 1)]
+    assert refused(con) == [("feed.csv", 2, ["unreadable_abroad"])]
+
+
+def test_an_expression_that_fails_for_a_row_costs_that_row(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    columns = make_source().columns | {"TransactionAmt": "CAST(card AS DOUBLE)"}
+    clean_rows(con, tmp_path, row(id="A"), row(id="B", card="7"), source=make_source(columns=columns))
+    assert good(con) == [("B",)]
+    assert refused(con) == [("feed.csv", 2, ["missing_amount"])]
+
+
+def test_a_feed_without_labels_has_none(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    columns = {name: text for name, text in make_source().columns.items() if name != "isFraud"}
+    clean_rows(con, tmp_path, GOOD, source=make_source(columns=columns))
+    assert good(con, "isFraud") == [(None,)]
+
+
+def test_refunds_count_with_their_absolute_amount_where_the_source_says_so(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+):
+    clean_rows(con, tmp_path, row(amount="-10.50"), source=make_source(rules={"refunds": "absolute"}))
+    assert good(con, "amount_thousandths") == [(10_500,)]
+
+
+def test_the_raw_row_is_kept_as_json_and_unreadable_text_as_it_came(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    clean_rows(con, tmp_path, row(amount="n/a", card="", product='"a ""b"", c"'), "only this")
+    (first,), (second,) = con.execute("SELECT raw_row FROM quarantined_rows ORDER BY line").fetchall()
+    assert json.loads(first) == {
+        "id": "T1",
+        "time": "2026-01-05 12:00:00",
+        "card": None,
+        "product": 'a "b", c',
+        "amount": "n/a",
+        "abroad": "0",
+        "fraud": "0",
+    }
+    assert second == "only this"
+
+
+@pytest.mark.parametrize(
+    ("second", "reasons", "label"),
+    [
+        pytest.param({}, [[], ["duplicate"]], 0, id="equal"),
+        pytest.param({"amount": "10.5000"}, [[], ["duplicate"]], 0, id="equal once read"),
+        pytest.param({"amount": "10.5004"}, [[], ["duplicate"]], 0, id="equal once rounded"),
+        pytest.param({"time": "2026-01-05 13:00:00+01"}, [[], ["duplicate"]], 0, id="the same instant"),
+        pytest.param({"fraud": "1"}, [[], ["duplicate"]], 1, id="later label wins"),
+        pytest.param({"fraud": ""}, [[], ["duplicate"]], 0, id="no label takes none away"),
+        pytest.param({"time": "2026-01-05 12:00:01"}, [["conflicting_id"], ["conflicting_id"]], None, id="time"),
+        pytest.param({"card": "card-2"}, [["conflicting_id"], ["conflicting_id"]], None, id="card"),
+        pytest.param({"product": "C"}, [["conflicting_id"], ["conflicting_id"]], None, id="product"),
+        pytest.param({"amount": "10.501"}, [["conflicting_id"], ["conflicting_id"]], None, id="amount"),
+        pytest.param({"abroad": "1"}, [["conflicting_id"], ["conflicting_id"]], None, id="place"),
+        pytest.param({"amount": "n/a"}, [[], ["unreadable_amount"]], 0, id="a faulty row takes no part"),
+    ],
+)
+@pytest.mark.parametrize("is_one_file", [True, False], ids=["one file", "two files"])
+def test_equal_copies_leave_one_and_different_ones_none(
+    con: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    second: dict[str, str],
+    reasons: list[list[str]],
+    label: int | None,
+    is_one_file: bool,
+):
+    rows = [GOOD, row(**second)]
+    files = (
+        [write_csv(tmp_path, *rows)]
+        if is_one_file
+        else [write_csv(tmp_path, text, name=f"{i}.csv") for i, text in enumerate(rows)]
+    )
+    clean(con, make_source(), KEY, files)
+    assert [found for _, _, found in refused(con)] == [r for r in reasons if r]
+    assert good(con, "isFraud") == ([(label,)] if [] in reasons else [])
+
+
+def test_three_copies_of_which_one_differs_all_conflict(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    result = clean_rows(con, tmp_path, GOOD, GOOD, row(amount="11"), row(id="T2"))
+    assert result.reasons == {"conflicting_id": 3}
+    assert good(con) == [("T2",)]
+
+
+def test_with_last_file_the_last_file_wins_and_equal_copies_are_still_duplicates(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+):
+    source = make_source(rules={"on_conflict": "last_file"})
+    files = [
+        write_csv(tmp_path, GOOD, row(id="T2"), row(id="T3", fraud="1"), name="1.csv"),
+        write_csv(tmp_path, row(amount="11"), row(id="T2"), name="2.csv"),
+        write_csv(tmp_path, row(amount="12"), row(amount="12"), row(id="T3", amount="9", fraud=""), name="3.csv"),
+    ]
+    clean(con, source, KEY, files)
+    assert good(con, "TransactionID, amount_thousandths, isFraud") == [
+        ("T1", 12_000, 0),
+        ("T2", 10_500, 0),
+        ("T3", 9_000, 1),
+    ]
+    assert refused(con) == [
+        ("1.csv", 2, ["superseded"]),
+        ("1.csv", 3, ["duplicate"]),
+        ("1.csv", 4, ["superseded"]),
+        ("2.csv", 2, ["superseded"]),
+        ("3.csv", 3, ["duplicate"]),
+    ]
+    clean(con, source, KEY, files[::-1])
+    assert good(con, "TransactionID, amount_thousandths") == [("T1", 10_500), ("T2", 10_500), ("T3", 10_500)]
+
+
+def test_with_last_file_a_file_that_contradicts_itself_still_conflicts(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    source = make_source(rules={"on_conflict": "last_file"})
+    files = [
+        write_csv(tmp_path, GOOD, name="1.csv"),
+        write_csv(tmp_path, row(amount="11"), row(amount="12"), name="2.csv"),
+    ]
+    result = clean(con, source, KEY, files)
+    assert result.reasons == {"conflicting_id": 2, "superseded": 1}
+
+
+def test_without_last_file_the_order_of_files_changes_no_good_row(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    files = [
+        write_csv(tmp_path, GOOD, row(id="T2"), name="1.csv"),
+        write_csv(tmp_path, GOOD, row(id="T2", amount="3"), name="2.csv"),
+        write_csv(tmp_path, row(id="T3"), GOOD, name="3.csv"),
+    ]
+    outcomes = set()
+    for order in permutations(files):
+        result = clean(con, make_source(), KEY, order)
+        outcomes.add((repr(good(con, "*")), repr(sorted(result.reasons.items()))))
+    assert len(outcomes) == 1
+
+
+def test_csv_and_parquet_of_different_types_are_one_feed(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    at = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    cells = {"time": at, "card": "card-1", "product": "W", "abroad": False, "fraud": 0}
+    files = [
+        write_csv(tmp_path, row(id="7", amount="10.5")),
+        write_parquet(tmp_path, [cells | {"id": 7, "amount": 10.5}], "a.parquet"),
+        write_parquet(tmp_path, [cells | {"id": "7", "amount": "10.50", "fraud": 1.0}], "b.parquet"),
+    ]
+    result = clean(con, make_source(), KEY, files)
+    assert result.reasons == {"duplicate": 2}
+    assert good(con, "TransactionID, amount_thousandths, isFraud") == [("7", 10_500, 1)]
+
+
+def test_a_parquet_row_is_quarantined_with_its_row_number(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    cells = {"time": datetime(2026, 1, 5, tzinfo=UTC), "card": "c", "product": "W", "abroad": True, "fraud": None}
+    rows = [cells | {"id": i, "amount": amount} for i, amount in enumerate([1.0, float("nan"), None])]
+    clean(con, make_source(), KEY, [write_parquet(tmp_path, rows)])
+    assert refused(con) == [
+        ("feed.parquet", 2, ["amount_not_finite"]),
+        ("feed.parquet", 3, ["missing_amount"]),
+    ]
+
+
+def test_no_files_are_no_rows(con: duckdb.DuckDBPyConnection):
+    assert clean(con, make_source(), KEY, []) == CleaningResult(landed=0, good=0, quarantined=0, reasons={})
+
+
+def test_a_broken_file_stops_the_partition(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    with pytest.raises(BrokenFileError, match=r"2\.csv"):
+        clean(con, make_source(), KEY, [write_csv(tmp_path, GOOD), write_csv(tmp_path, name="2.csv", header="")])
+
+
+def test_every_reason_that_is_given_is_explained(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    rows = [row(id=f"X{i}", **{name: bad}) for i, (name, bad) in enumerate([("time", "x"), ("amount", "-1")])]
+    result = clean_rows(con, tmp_path, GOOD, GOOD, "few", *rows)
+    given = {"unreadable_<raw column>" if reason == "unreadable_time" else reason for reason in result.reasons}
+    assert given == {"unreadable_<raw column>", "amount_negative", "duplicate", "unreadable_line"}
+    assert given <= set(REASONS)
+
+
+def test_landed_files_are_never_changed(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    file = write_csv(tmp_path, GOOD, "few")
+    before = file.path.read_bytes()
+    clean(con, make_source(), KEY, [file])
+    assert file.path.read_bytes() == before
+
+
+IDS = st.sampled_from(["A", "B", "C", ""])
+ROWS = st.builds(
+    lambda **cells: row(**cells),
+    id=IDS,
+    amount=st.sampled_from(["1", "1.0", "2", "-1", "x"]),
+    fraud=st.sampled_from(["", "0", "1", "7"]),
+    product=st.sampled_from(["W", "W", "W", '"W']),
+)
+
+
+def expected_outcome(files: list[list[str]], *, is_last_file: bool) -> tuple[dict[str, tuple[str, str]], int]:
+    """Judge rows by hand: the good ones as id -> (amount, label), and how many are refused."""
+    copies: dict[str, list[tuple[int, float, str]]] = {}
+    landed = 0
+    for number, rows in enumerate(files):
+        for text in rows:
+            landed += 1
+            identifier, _, _, product, amount, _, label = text.split(",")
+            if identifier and product == "W" and amount not in ("-1", "x") and label != "7":
+                copies.setdefault(identifier, []).append((number, float(amount), label))
+    good_rows = {}
+    for identifier, found in copies.items():
+        scope = [c for c in found if c[0] == max(found)[0]] if is_last_file else found
+        if len({amount for _, amount, _ in scope}) == 1:
+            labels = [label for _, _, label in found if label]
+            good_rows[identifier] = (scope[0][1], labels[-1] if labels else None)
+    return good_rows, landed - len(good_rows)
+
+
+@given(files=st.lists(st.lists(ROWS, max_size=6), max_size=3), is_last_file=st.booleans())
+@settings(max_examples=cases(25, 1_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_landed_row_is_good_or_quarantined_as_the_rules_say(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, files: list[list[str]], is_last_file: bool
+):
+    source = make_source(rules={"on_conflict": "last_file"} if is_last_file else {})
+    written: list[RawFile] = [write_csv(tmp_path, *rows, name=f"{i}.csv") for i, rows in enumerate(files)]
+    result = clean(con, source, KEY, written)
+    good_rows, quarantined = expected_outcome(files, is_last_file=is_last_file)
+    assert good(con, "TransactionID, amount_thousandths / 1000, isFraud::VARCHAR") == sorted(
+        (identifier, amount, label) for identifier, (amount, label) in good_rows.items()
+    )
+    assert (result.good, result.quarantined) == (len(good_rows), quarantined)
+
+
+def test_without_a_key_an_id_of_another_partition_is_no_conflict(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    next_day = row(time="2026-01-06 12:00:00")
+    assert clean_rows(con, tmp_path, GOOD, next_day, key=None).reasons == {}
+    assert clean_rows(con, tmp_path, GOOD, next_day, row(amount="1"), key=None).reasons == {"conflicting_id": 2}
