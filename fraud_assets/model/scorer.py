@@ -1,0 +1,293 @@
+"""The compiled scorer: scikit-learn's fraud scores to the last bit, without scikit-learn.
+
+What belongs here: what a compiled forest is, how it scores rows, and its artifact on disk. What does not: making one
+from a Pipeline (`scorer_compiler`), the loops that numba compiles (`scorer_kernels`), and fitting.
+
+Three ways give the same bits. Many rows: each value becomes its rank among its feature's cuts, equal rows are scored
+once, rows of similar ranks share a block, and a split is one compare-and-blend over the block. Few rows walk the
+trees. Where numba is not loaded yet, numpy walks them for less than its import would cost.
+See docs/adr/0005-compiled-scorer.md.
+"""
+
+import hashlib
+import importlib
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from fraud_assets.model.scorer_compiler import ScorerMismatch, compile_forest, probes, reference_scores
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+FORMAT: Final = 1
+# The version of the folder's layout; a reader refuses any other.
+_ARRAYS: Final = ("nodes", "ordinals", "roots", "values", "training_scores")
+# What the folder holds beside its manifest, one .npy file each.
+_TRAINING_SCORES: Final = 10_001
+# Up to here every training score is kept; of more, as many evenly spaced ones: percentiles are exact to 1e-4.
+_WALK_ROWS: Final = 64
+# Up to here walking the trees is cheaper than preparing a block.
+_NUMPY_ROWS: Final = 10_000
+# Up to here numpy scores in less time than importing numba takes.
+_CHUNK_ROWS: Final = 131_072
+# Rows per task: more find few more equal rows, and a task's arrays stay below 16 MiB.
+_KERNELS: Final = "fraud_assets.model.scorer_kernels"
+# Imported by name when first needed.
+_TWO: Final = np.array(2.0)
+# An array, since numpy converts a Python number at every call.
+
+
+class ScorerArtifactError(ValueError):
+    """A folder does not hold a scorer that this version may trust."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores rows exactly as `-pipeline.decision_function` does: higher is more suspicious, 0 is the boundary."""
+
+    nodes: np.ndarray  # scorer_compiler.NODE
+    ordinals: np.ndarray  # uint32 per node: a split's rank among its feature's cuts, a leaf's place in `values`
+    roots: np.ndarray  # uint32, a node per tree, padded to whole groups
+    values: np.ndarray  # float64, the distinct path lengths
+    training_scores: np.ndarray  # float64, sorted; empty when unknown
+    feature_names: tuple[str, ...]
+    denominator: float  # minus the trees times their average path length
+    offset: float
+    steps: int  # the longest way from a root to a leaf
+    threshold: float
+    sklearn_version: str
+
+    @classmethod
+    def from_pipeline(
+        cls, pipeline: "Pipeline", *, training_scores: np.ndarray | None = None, threshold: float = 0.0
+    ) -> Self:
+        """Return a scorer that was compared bit for bit with the fitted pipeline.
+
+        Args:
+            pipeline: StandardScaler (optional) and IsolationForest, fitted.
+            training_scores: fraud scores of the training rows, for `percentile`.
+            threshold: the score above which a transaction is an anomaly.
+
+        Raises:
+            ScorerMismatch: a step is unknown, the forest cannot be compiled, or a score differs.
+        """
+        scores = np.sort(np.empty(0) if training_scores is None else np.asarray(training_scores, np.float64))
+        if len(scores) > _TRAINING_SCORES:
+            scores = scores[np.linspace(0, len(scores) - 1, _TRAINING_SCORES).round().astype(np.int64)]
+        forest = compile_forest(pipeline)
+        scorer = cls(**forest, training_scores=scores, threshold=float(threshold))
+        scorer.verify(pipeline, probes(scorer.cuts))
+        return scorer
+
+    def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803  scikit-learn's name
+        """Return float64 (n_samples,) for float64 X (n_samples, n_features), bit for bit scikit-learn's.
+
+        Columns are in the order of `feature_names`. NaN takes the side that each split of the forest chose for
+        missing values; infinity is refused. Both are scikit-learn's behaviour.
+
+        Raises:
+            ValueError: X has another shape or holds an infinite value.
+        """
+        X = np.ascontiguousarray(X, np.float64)  # noqa: N806
+        if X.ndim != 2 or X.shape[1] != len(self.feature_names):
+            raise ValueError(f"X has shape {X.shape}; expected (n_samples, {len(self.feature_names)})")
+        scores = np.empty(len(X))
+        if len(X) <= _NUMPY_ROWS and _KERNELS not in sys.modules:
+            finite = self._score_with_numpy(X, scores)
+        elif len(X) <= _WALK_ROWS:
+            finite = self._score_by_walking(X, scores)
+        else:
+            finite = self._score_in_chunks(X, scores)
+        if not finite:
+            raise ValueError("X holds an infinite value, which scikit-learn refuses too")
+        return scores
+
+    def percentile(self, scores: np.ndarray) -> np.ndarray:
+        """Return the share of training rows that scored lower, NaN when the training scores are unknown."""
+        if not len(self.training_scores):
+            return np.full(np.shape(scores), np.nan)
+        return np.searchsorted(self.training_scores, scores, side="left") / len(self.training_scores)
+
+    def verify(self, pipeline: "Pipeline", X: np.ndarray) -> None:  # noqa: N803
+        """Return when each of the three ways of scoring X gives the pipeline's scores, bit for bit.
+
+        Raises:
+            ScorerMismatch: scores differ; the message says how many.
+        """
+        X = np.ascontiguousarray(X, np.float64)  # noqa: N806
+        expected = reference_scores(pipeline, X)
+        scores = np.empty(len(X))
+        for way, n in (
+            (self._score_in_chunks, len(X)),
+            (self._score_by_walking, len(X)),
+            (self._score_with_numpy, 1_000),
+        ):
+            way(X[:n], scores[:n])
+            differing = np.count_nonzero(scores[:n].view(np.int64) != expected[:n].view(np.int64))
+            if differing:
+                raise ScorerMismatch(f"{differing} of {len(X)} scores differ from scikit-learn {self.sklearn_version}")
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays, without pickle, and a manifest that holds a digest of everything."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        manifest = {
+            "format": FORMAT,
+            "scorer_version": metadata.version("fraud-assets"),
+            "sklearn_version": self.sklearn_version,
+            "feature_names": self.feature_names,
+            "threshold": self.threshold,
+            "denominator": self.denominator,
+            "offset": self.offset,
+            "steps": self.steps,
+        }
+        manifest["digest"] = _digest(folder, manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the scorer that was saved in a folder; needs numpy alone.
+
+        Raises:
+            ScorerArtifactError: no scorer, another format, a changed file, or another scikit-learn is installed.
+        """
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            if manifest["format"] != FORMAT:
+                raise ScorerArtifactError(f"{folder} has format {manifest['format']}; this version reads {FORMAT}")
+            if manifest.pop("digest") != _digest(folder, manifest):
+                raise ScorerArtifactError(f"{folder} was changed after it was written: its digest differs")
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ScorerArtifactError(
+                f"{folder} does not hold a whole compiled scorer: {type(error).__name__} {error}"
+            ) from error
+        compiled_for = manifest["sklearn_version"]
+        try:
+            installed = metadata.version("scikit-learn")
+        except metadata.PackageNotFoundError:  # nothing here could score differently
+            installed = compiled_for
+        if installed != compiled_for:
+            raise ScorerArtifactError(
+                f"{folder} reproduces scikit-learn {compiled_for}, and {installed} is installed: train anew"
+            )
+        del manifest["format"], manifest["scorer_version"]
+        manifest["feature_names"] = tuple(manifest["feature_names"])
+        return cls(**{name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}, **manifest)
+
+    @cached_property
+    def cuts(self) -> list[np.ndarray]:
+        """The sorted cuts of each feature: a split sends the values up to its cut to the left."""
+        splits = self.nodes[self.nodes["left"] != np.arange(len(self.nodes))]
+        return [np.unique(splits["cut"][splits["feature"] == f]) for f in range(len(self.feature_names))]
+
+    @cached_property
+    def _ranking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _kernels().prepare_ranking(self.cuts)
+
+    def _finish(self, exponents: np.ndarray) -> np.ndarray:
+        """Turn exponents into scores, in place, by the rest of scikit-learn's expressions.
+
+        The power is numpy's, as there. The negation belongs to them: it decides the sign of a zero.
+        """
+        np.power(_TWO, exponents, exponents)
+        np.subtract(-self.offset, exponents, exponents)
+        return np.negative(exponents, exponents)
+
+    def _score_with_numpy(self, rows: np.ndarray, scores: np.ndarray) -> bool:
+        """Score some rows at a time: all their walks take a step together."""
+        nodes = {name: np.ascontiguousarray(self.nodes[name]) for name in self.nodes.dtype.names or ()}
+        for start in range(0, len(rows), 512):
+            some = rows[start : start + 512]
+            at = np.repeat(self.roots[:, None], len(some), axis=1)
+            for _ in range(self.steps):
+                value = some[np.arange(len(some)), nodes["feature"][at]]
+                right = (value > nodes["cut"][at]) | (np.isnan(value) & (nodes["nan_right"][at] == 1))
+                at = nodes["left"][at] + right
+            total = np.zeros(len(some))
+            for leaf in at:  # in scikit-learn's order of trees: a sum's last bits depend on it
+                total += self.values[self.ordinals[leaf]]
+            scores[start : start + 512] = self._finish(total / self.denominator)
+        return not np.isinf(rows).any()
+
+    def _score_by_walking(self, rows: np.ndarray, scores: np.ndarray) -> bool:
+        finite = _kernels().walk(
+            rows, self.nodes, self.ordinals, self.roots, self.values, self.steps, self.denominator, scores
+        )
+        self._finish(scores)
+        return finite
+
+    def _score_in_chunks(self, rows: np.ndarray, scores: np.ndarray) -> bool:
+        threads = _kernels().THREADS
+        size = max(min(_CHUNK_ROWS, -(-len(rows) // threads)), 8_192)
+        if len(rows) <= size:
+            return self._score_chunk(rows, scores)
+        chunks = [slice(start, start + size) for start in range(0, len(rows), size)]
+        with ThreadPoolExecutor(threads) as pool:
+            return all(pool.map(lambda chunk: self._score_chunk(rows[chunk], scores[chunk]), chunks))
+
+    def _score_chunk(self, rows: np.ndarray, scores: np.ndarray) -> bool:
+        kernels, n = _kernels(), len(rows)
+        cuts, grids, starts = self._ranking
+        if cuts.shape[1] > np.iinfo(np.uint16).max:
+            return self._score_by_walking(rows, scores)
+        ranks = np.empty((rows.shape[1], n), np.uint16)
+        has_nan = np.zeros(n, np.bool_)
+        if not kernels.rank_rows(rows, cuts, grids, starts, ranks, has_nan):
+            return False
+        first, distinct, ends = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32)
+        distinct = distinct[: kernels.find_equal(ranks, first, distinct)]
+        ends = ends[: kernels.gather_alike(ranks, distinct, ends)]
+        kernels.sum_blocks(
+            ranks, distinct, ends, self.nodes, self.ordinals, self.roots, self.values, self.denominator, scores
+        )
+        scores[distinct] = self._finish(scores[distinct])
+        scores[:] = scores[first]
+        if has_nan.any():  # a rank cannot say which side each split chose for missing values
+            missing = np.empty(np.count_nonzero(has_nan))
+            self._score_by_walking(rows[has_nan], missing)
+            scores[has_nan] = missing
+        return True
+
+
+def fit_offset(pipeline: "Pipeline", X: np.ndarray, contamination: float) -> np.ndarray:  # noqa: N803
+    """Give a pipeline fitted with contamination='auto' what fitting with `contamination` would have given it.
+
+    scikit-learn spends most of such a fit on scoring the training rows X; here the compiled scorer does.
+
+    Returns:
+        The fraud scores of X, relative to the new offset.
+
+    Raises:
+        ScorerMismatch: the forest cannot be compiled; the pipeline is unchanged.
+    """
+    forest: Any = pipeline[-1]
+    samples = -replace(Scorer.from_pipeline(pipeline), offset=0.0).score(X)
+    forest.offset_ = np.percentile(samples, 100.0 * contamination)
+    forest.contamination = contamination
+    return -(samples - forest.offset_)
+
+
+def warm() -> None:
+    """Compile every kernel, or load it from numba's cache: no later call waits for a compiler."""
+    _kernels()
+
+
+def _kernels() -> ModuleType:
+    return sys.modules.get(_KERNELS) or importlib.import_module(_KERNELS)
+
+
+def _digest(folder: Path, manifest: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    for name in _ARRAYS:
+        digest.update((folder / f"{name}.npy").read_bytes())
+    return digest.hexdigest()
