@@ -1,0 +1,171 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud_assets.gold.predictions import COLUMN_MEANINGS, SCORED_COLUMNS, schema, score_batches
+from fraud_assets.silver.contract import FEATURE_NAMES, silver_schema
+from fraud_assets_tests.depth import cases
+
+SCORED_AT = datetime(2026, 2, 1, 3, 4, 5, 678901, tzinfo=UTC)
+
+FEATURES = silver_schema()
+
+
+class Weighted:
+    """A model with another weight for each feature, so that no two can be exchanged."""
+
+    weights = np.array([1.0, 20.0, -3.0, 40.0, 0.5, -6.0, 7.0, 0.125])
+    threshold = 10.0
+
+    def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        assert X.dtype == np.float64
+        assert X.shape[1:] == (8,)
+        return X @ self.weights
+
+    def percentile(self, scores: np.ndarray) -> np.ndarray:
+        return np.where(scores < 0, np.nan, scores / 1000)
+
+
+def silver_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Return rows as scoring reads them; what is not spelled out is the same everywhere."""
+    common = {
+        "TransactionID": "T",
+        "event_timestamp": datetime(2026, 1, 5, 12, tzinfo=UTC),
+        "card_id": "c",
+        **dict.fromkeys(FEATURE_NAMES, 1),
+        "silver_version": "s",
+        "partition_key": "2026-01-05",
+    }
+    types = pa.schema([FEATURES.field(name) for name in SCORED_COLUMNS])
+    return pa.RecordBatch.from_pylist([common | row for row in rows], schema=types)
+
+
+def scored(*batches: pa.RecordBatch, scorer: Any = None) -> list[pa.RecordBatch]:
+    return list(score_batches(iter(batches), scorer=scorer or Weighted(), model_version="7", scored_at=SCORED_AT))
+
+
+def test_a_row_is_scored_in_contract_order() -> None:
+    features = dict(zip(FEATURE_NAMES, (10.0, 2.0, 1, 0, 4, 5.0, 6.0, 8), strict=True))
+    [batch] = scored(silver_batch([{"TransactionID": "A", "card_id": "card", **features}]))
+    expected = 10.0 + 40.0 - 3.0 + 0.0 + 2.0 - 30.0 + 42.0 + 1.0
+    assert batch.to_pylist() == [
+        {
+            "TransactionID": "A",
+            "event_timestamp": datetime(2026, 1, 5, 12, tzinfo=UTC),
+            "TransactionAmt": 10.0,
+            "fraud_score": expected,
+            "is_anomaly": True,
+            "score_percentile": expected / 1000,
+            "card_id": "card",
+            "model_version": "7",
+            "silver_version": "s",
+            "scored_at": SCORED_AT,
+            "partition_key": "2026-01-05",
+        }
+    ]
+
+
+def test_columns_and_types_are_exactly_golds() -> None:
+    assert [(field.name, str(field.type), field.nullable) for field in schema()] == [
+        ("TransactionID", "string", False),
+        ("event_timestamp", "timestamp[us, tz=UTC]", False),
+        ("TransactionAmt", "double", False),
+        ("fraud_score", "double", False),
+        ("is_anomaly", "bool", False),
+        ("score_percentile", "double", True),
+        ("card_id", "string", False),
+        ("model_version", "string", False),
+        ("silver_version", "string", False),
+        ("scored_at", "timestamp[us, tz=UTC]", False),
+        ("partition_key", "string", False),
+    ]
+    [batch] = scored(silver_batch([{}]))
+    assert batch.schema.equals(schema(), check_metadata=True)
+    assert set(COLUMN_MEANINGS) == set(schema().names)
+
+
+def test_the_label_is_never_read() -> None:
+    assert "isFraud" not in SCORED_COLUMNS
+
+
+@pytest.mark.parametrize(("above", "is_anomaly"), [(0.0, False), (1e-9, True), (-1e-9, False)])
+def test_an_anomaly_lies_above_the_versions_threshold(above: float, is_anomaly: bool) -> None:
+    class AtThreshold(Weighted):
+        def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+            return np.full(len(X), self.threshold + above)
+
+    [batch] = scored(silver_batch([{}]), scorer=AtThreshold())
+    assert batch.column("is_anomaly").to_pylist() == [is_anomaly]
+
+
+def test_a_percentile_that_is_not_known_is_null_not_nan() -> None:
+    [batch] = scored(silver_batch([{"TransactionAmt": 5.0}, {"is_high_value_txn": 100}]))
+    known, unknown = batch.column("score_percentile").to_pylist()
+    assert known is not None
+    assert unknown is None
+    assert batch.column("score_percentile").null_count == 1
+
+
+def test_batches_come_out_as_they_came_in() -> None:
+    sizes = [3, 0, 1]
+    batches = [silver_batch([{"TransactionID": f"{n}-{row}"} for row in range(size)]) for n, size in enumerate(sizes)]
+    assert [batch.column("TransactionID").to_pylist() for batch in scored(*batches)] == [
+        ["0-0", "0-1", "0-2"],
+        [],
+        ["2-0"],
+    ]
+    assert scored() == []
+
+
+def test_one_batch_is_held_at_a_time() -> None:
+    asked = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number in range(3):
+            asked.append(number)
+            yield silver_batch([{}])
+
+    made = score_batches(batches(), scorer=Weighted(), model_version="7", scored_at=SCORED_AT)
+    next(made)
+    assert asked == [0]
+
+
+ROWS = st.fixed_dictionaries(
+    {
+        "TransactionID": st.text(max_size=3),
+        "event_timestamp": st.integers(0, 10**6).map(
+            lambda n: datetime(2026, 1, 5, tzinfo=UTC) + timedelta(microseconds=n)
+        ),
+        "TransactionAmt": st.integers(0, 10**9).map(lambda n: n / 1000),
+        "log_transaction_amount": st.floats(0, 30),
+        "is_high_value_txn": st.integers(0, 1),
+        "is_international_txn": st.integers(0, 1),
+        "txn_count_5min": st.integers(1, 2**40),
+        "avg_amount_5min": st.floats(0, 1e9),
+        "stddev_amount_5min": st.floats(0, 1e9),
+        "product_diversity_5min": st.integers(1, 50),
+    }
+)
+
+
+@settings(max_examples=cases(40, 2000))
+@given(parts=st.lists(st.lists(ROWS, max_size=5), max_size=3))
+def test_each_row_has_the_score_that_it_has_alone(parts: list[list[dict[str, Any]]]) -> None:
+    made = [row for batch in scored(*map(silver_batch, parts)) for row in batch.to_pylist()]
+    rows = [row for part in parts for row in part]
+    assert len(made) == len(rows)
+    for row, gold in zip(rows, made, strict=True):
+        # One after the other, in plain Python's order; numpy may add the products in another.
+        score = sum(weight * float(row[name]) for weight, name in zip(Weighted.weights, FEATURE_NAMES, strict=True))
+        assert gold["fraud_score"] == pytest.approx(score, rel=1e-9, abs=1e-4)
+        assert gold["is_anomaly"] == (gold["fraud_score"] > 10.0)
+        assert gold["score_percentile"] == (None if gold["fraud_score"] < 0 else gold["fraud_score"] / 1000)
+        assert {name: gold[name] for name in ("TransactionID", "event_timestamp", "TransactionAmt")} == {
+            name: row[name] for name in ("TransactionID", "event_timestamp", "TransactionAmt")
+        }

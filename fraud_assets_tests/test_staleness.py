@@ -1,0 +1,353 @@
+import random
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from fraud_assets.silver.features import EMPTY_TAIL
+from fraud_assets.staleness import Due, GoldState, PlatformState, Request, SilverState, decide, requests
+from fraud_assets_tests.depth import cases
+
+DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
+
+
+def silver(landed: str = "files-source-contract", **changes: Any) -> SilverState:
+    return replace(
+        SilverState(landed, lookback_version=EMPTY_TAIL, tail_version="t", silver_version="s", rows=5), **changes
+    )
+
+
+def gold(**changes: Any) -> GoldState:
+    return replace(GoldState(silver_version="s", model_version="1", rows=5), **changes)
+
+
+def state(**changes: Any) -> PlatformState:
+    """One day that is landed, built and scored by version 1, which is behind @prod; nothing is due."""
+    return replace(
+        PlatformState(
+            landed={"2026-01-05": "files-source-contract"},
+            silver={"2026-01-05": silver()},
+            gold={"2026-01-05": gold()},
+            previous_key={"2026-01-05": "2026-01-04", "2026-01-06": "2026-01-05"},
+            prod_version="1",
+            silver_data_version="d1",
+        ),
+        **changes,
+    )
+
+
+def due(**changes: Any) -> list[tuple[str, str, str, str]]:
+    return [(item.layer, item.key, item.why, item.model_version) for item in decide(state(**changes)).everything]
+
+
+def test_nothing_is_due_when_all_is_built_and_scored() -> None:
+    assert due() == []
+
+
+def test_nothing_is_due_when_nothing_landed() -> None:
+    assert due(landed={}, silver={}, gold={}, prod_version=None) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"silver": {}, "gold": {}},
+            [("silver", "2026-01-05", "landed, not built yet", "")],
+            id="a landed day is built",
+        ),
+        pytest.param(
+            {"landed": {"2026-01-05": "FILES-source-contract"}},
+            [("silver", "2026-01-05", "landed files changed", "")],
+            id="files",
+        ),
+        pytest.param(
+            {"landed": {"2026-01-05": "files-SOURCE-contract"}},
+            [("silver", "2026-01-05", "source file changed", "")],
+            id="source",
+        ),
+        pytest.param(
+            {"landed": {"2026-01-05": "files-source-CONTRACT"}},
+            [("silver", "2026-01-05", "feature contract changed", "")],
+            id="contract",
+        ),
+        pytest.param(
+            {"landed": {"2026-01-05": "FILES-source-CONTRACT"}},
+            [("silver", "2026-01-05", "landed files and feature contract changed", "")],
+            id="two parts of the input",
+        ),
+        pytest.param(
+            {
+                "landed": {"2026-01-05": "files-source-contract", "2026-01-06": "files-source-contract"},
+                "silver": {"2026-01-05": silver(), "2026-01-06": silver(lookback_version="t before")},
+                "gold": {"2026-01-05": gold(), "2026-01-06": gold()},
+            },
+            [("silver", "2026-01-06", "the last five minutes of the partition before changed", "")],
+            id="the partition before",
+        ),
+        pytest.param(
+            {"silver": {"2026-01-05": silver(lookback_version="t")}},
+            [("silver", "2026-01-05", "the last five minutes of the partition before changed", "")],
+            id="the partition before is gone",
+        ),
+        pytest.param(
+            {"prod_version": None, "gold": {}},
+            [("model", "", "no model version is behind @prod", "")],
+            id="a first model",
+        ),
+        pytest.param(
+            {"prod_version": None, "gold": {}, "refused_on": "d0"},
+            [("model", "", "Silver changed since a candidate was refused", "")],
+            id="another candidate",
+        ),
+        pytest.param({"prod_version": None, "gold": {}, "refused_on": "d1"}, [], id="refused on the same rows"),
+        pytest.param(
+            {"prod_version": None, "gold": {}, "silver": {"2026-01-05": silver(rows=0)}}, [], id="no row to train on"
+        ),
+        pytest.param(
+            {"gold": {}}, [("gold", "2026-01-05", "built, not scored yet", "1")], id="a built day is scored by @prod"
+        ),
+        pytest.param({"gold": {}, "silver": {"2026-01-05": silver(rows=0)}}, [], id="an empty day is built once"),
+        pytest.param(
+            {"silver": {"2026-01-05": silver(silver_version="s2")}, "prod_version": "2"},
+            [("gold", "2026-01-05", "its Silver rows changed", "1")],
+            id="a corrected day keeps its model version",
+        ),
+        pytest.param(
+            {"silver": {"2026-01-05": silver(silver_version="s2", rows=0)}},
+            [("gold", "2026-01-05", "its Silver rows changed", "1")],
+            id="scores of an emptied day go",
+        ),
+        pytest.param({"prod_version": "2"}, [], id="a promotion alone moves no day"),
+        pytest.param(
+            {"prod_version": "2", "rescore_days": 1},
+            [("gold", "2026-01-05", "@prod moved from version 1 to 2", "2")],
+            id="a promotion moves the latest days where asked",
+        ),
+        pytest.param(
+            {"prod_version": "2", "rescore_days": 1, "silver": {"2026-01-05": silver(silver_version="s2")}},
+            [("gold", "2026-01-05", "@prod moved from version 1 to 2", "2")],
+            id="a corrected day that moves is scored once",
+        ),
+        pytest.param({"landed": {}}, [], id="a day that was taken away stays"),
+        pytest.param(
+            {"prod_version": None}, [("model", "", "no model version is behind @prod", "")], id="@prod is gone"
+        ),
+    ],
+)
+def test_each_reason_is_given_in_words(changes: dict[str, Any], expected: list[tuple[str, str, str, str]]) -> None:
+    assert due(**changes) == expected
+
+
+def test_the_partition_before_may_be_built_and_no_longer_landed() -> None:
+    only_next = {"2026-01-06": "files-source-contract"}
+    built = {"2026-01-05": silver(), "2026-01-06": silver(lookback_version="t")}
+    assert due(landed=only_next, silver=built, gold={"2026-01-05": gold(), "2026-01-06": gold()}) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "moved"),
+    [(0, []), (1, ["2026-01-06-00", "2026-01-06-07"]), (2, ["2026-01-05-23", "2026-01-06-00", "2026-01-06-07"])],
+)
+def test_rescore_days_are_days_in_an_hourly_feed_too(days: int, moved: list[str]) -> None:
+    keys = ["2026-01-03-04", "2026-01-05-23", "2026-01-06-00", "2026-01-06-07"]
+    moving = state(
+        landed={},
+        silver={key: silver() for key in keys},
+        gold={key: gold() for key in keys},
+        prod_version="2",
+        rescore_days=days,
+    )
+    assert [item.key for item in decide(moving).gold] == moved
+
+
+def test_a_plan_lists_silver_then_the_model_then_gold() -> None:
+    plan = decide(
+        state(
+            landed={"2026-01-05": "files-source-contract", "2026-01-06": "files-source-contract"},
+            gold={"2026-01-05": gold(silver_version="s0")},
+        )
+    )
+    assert [(item.layer, item.key) for item in plan.everything] == [("silver", "2026-01-06"), ("gold", "2026-01-05")]
+
+
+# requests
+
+
+def test_a_request_is_a_contiguous_range_of_one_layer() -> None:
+    made = requests([Due("silver", DAYS[n], f"why {n}") for n in (4, 0, 1, 3)], all_keys=DAYS)
+    assert made == (
+        Request("silver", (DAYS[0], DAYS[1]), ("why 0", "why 1")),
+        Request("silver", (DAYS[3], DAYS[4]), ("why 3", "why 4")),
+    )
+    assert [request.label for request in made] == ["silver 2026-01-01...2026-01-02", "silver 2026-01-04...2026-01-05"]
+
+
+def test_a_request_is_of_one_model_version() -> None:
+    versions = ["1", "2", "2", "1", "1"]
+    made = requests(
+        [Due("gold", day, "why", version) for day, version in zip(DAYS, versions, strict=False)], all_keys=DAYS
+    )
+    assert [(request.keys, request.model_version) for request in made] == [
+        ((DAYS[0],), "1"),
+        ((DAYS[3], DAYS[4]), "1"),
+        ((DAYS[1], DAYS[2]), "2"),
+    ]
+
+
+def test_layers_are_requested_in_the_order_of_work_and_never_in_one_request() -> None:
+    mixed = [Due("gold", DAYS[1], "c", "1"), Due("model", "", "b"), Due("silver", DAYS[0], "a")]
+    made = requests(mixed, all_keys=DAYS)
+    assert [(request.layer, request.keys, request.label) for request in made] == [
+        ("silver", (DAYS[0],), "silver 2026-01-01"),
+        ("model", ("",), "model"),
+        ("gold", (DAYS[1],), "gold 2026-01-02"),
+    ]
+
+
+def test_a_partition_that_does_not_exist_yet_is_not_requested() -> None:
+    assert requests([Due("silver", "2030-01-01", "why")], all_keys=DAYS) == ()
+
+
+def test_nothing_due_is_no_request() -> None:
+    assert requests([], all_keys=DAYS) == ()
+
+
+@pytest.mark.parametrize("seed", range(cases(50, 2000)))
+def test_requests_cover_exactly_what_is_due(seed: int) -> None:
+    chance = random.Random(seed)
+    wanted = {
+        (layer, day, chance.choice("12") if layer == "gold" else "")
+        for layer in ("silver", "gold")
+        for day in DAYS
+        if chance.random() < 0.6
+    }
+    made = requests([Due(layer, day, "", version) for layer, day, version in wanted], all_keys=DAYS)  # type: ignore[arg-type]
+    assert sorted((r.layer, key, r.model_version) for r in made for key in r.keys) == sorted(wanted)
+    for request in made:
+        at = DAYS.index(request.first)
+        assert request.keys == DAYS[at : at + len(request.keys)]
+        # As few as can be: what could have been one range is one.
+        before = (request.layer, DAYS[at - 1] if at else "", request.model_version)
+        assert before not in wanted
+
+
+# Histories: whatever happened, doing what is due ends with nothing due.
+
+
+class World:
+    """What is on disk, as the assets would leave it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.contract = 0
+        self.landed: dict[str, tuple[int, str]] = {}  # rows, last five minutes
+        self.silver: dict[str, SilverState] = {}
+        self.gold: dict[str, GoldState] = {}
+        self.prod: str | None = None
+        self.refused_on: str | None = None
+        self.rescore_days = 0
+        self.versions = 0
+
+    def happen(self) -> None:
+        """Let one thing happen that people or feeds do."""
+        what = self.chance.choice(("land", "land", "land", "remove", "contract", "promote", "rescore"))
+        day = self.chance.choice(DAYS)
+        if what == "land":
+            rows = self.chance.choice((0, 1, 2))
+            self.landed[day] = (rows, self.chance.choice((EMPTY_TAIL, "a", "b")) if rows else EMPTY_TAIL)
+        elif what == "remove":
+            self.landed.pop(day, None)
+        elif what == "contract":
+            self.contract += 1
+        elif what == "promote" and self.prod is not None:
+            self.versions += 1
+            self.prod = str(self.versions)
+        elif what == "rescore":
+            self.rescore_days = self.chance.choice((0, 0, 2))
+
+    def state(self) -> PlatformState:
+        everything = [f"{day} {built.silver_version}" for day, built in sorted(self.silver.items()) if built.rows]
+        return PlatformState(
+            landed={day: self.input_version(day) for day in self.landed},
+            silver=dict(self.silver),
+            gold=dict(self.gold),
+            previous_key={day: (date.fromisoformat(day) - timedelta(days=1)).isoformat() for day in DAYS},
+            prod_version=self.prod,
+            silver_data_version="\n".join(everything),
+            refused_on=self.refused_on if self.prod is None else None,
+            rescore_days=self.rescore_days,
+        )
+
+    def input_version(self, day: str) -> str:
+        rows, tail = self.landed[day]
+        return f"{rows}{tail}-source-{self.contract}"
+
+    def do(self, request: Request) -> None:
+        for key in request.keys:
+            if request.layer == "model":
+                self.train()
+            elif request.layer == "silver":
+                self.build(key)
+            else:
+                self.score(key, request.model_version)
+
+    def build(self, day: str) -> None:
+        before = self.silver.get((date.fromisoformat(day) - timedelta(days=1)).isoformat())
+        lookback = EMPTY_TAIL if before is None else before.tail_version
+        rows, tail = self.landed[day]
+        scored = f"{rows} {tail} {lookback} {self.contract}" if rows else "none"
+        self.silver[day] = SilverState(self.input_version(day), lookback, tail, scored, rows)
+
+    def train(self) -> None:
+        self.versions += 1
+        if self.chance.random() < 0.5:
+            self.prod = str(self.versions)
+        else:
+            self.refused_on = self.state().silver_data_version
+
+    def score(self, day: str, version: str) -> None:
+        built = self.silver[day]
+        if built.rows:
+            self.gold[day] = GoldState(built.silver_version, version, built.rows)
+        else:
+            self.gold.pop(day, None)  # No row leaves no file in the log.
+
+    def step(self, at_most: int | None = None) -> int:
+        """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""
+        plan = decide(self.state())
+        stage = next(filter(None, (plan.silver, plan.model, plan.gold)), ())
+        asked = requests(stage, all_keys=DAYS)
+        for request in asked[:at_most]:
+            self.do(request)
+        return len(asked)
+
+
+@pytest.mark.parametrize("seed", range(cases(300, 5_000)))
+def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(chance)
+    for _ in range(chance.randrange(1, 12)):
+        world.happen()
+        for _ in range(chance.randrange(3)):
+            world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
+    scored_before = {day: scored.model_version for day, scored in world.gold.items()}
+    # A change and its consequence for the day after, the model, the scores; then once more in vain.
+    rounds = [world.step() for _ in range(5)]
+
+    assert rounds[-1] == 0, rounds
+    now = world.state()
+    for day, input_version in now.landed.items():
+        assert now.silver[day].input_version == input_version
+    for day, built in now.silver.items():
+        before = now.silver.get(now.previous_key[day])
+        if day in now.landed:
+            assert built.lookback_version == (before.tail_version if before else EMPTY_TAIL)
+        if built.rows and now.prod_version is not None:
+            assert now.gold[day].silver_version == built.silver_version
+        if not built.rows:
+            assert day not in now.gold
+    moved = sorted(now.silver)[-now.rescore_days :] if now.rescore_days else []
+    for day, scored in now.gold.items():
+        assert scored.model_version == (now.prod_version if day in moved else scored_before.get(day, now.prod_version))
