@@ -1,0 +1,78 @@
+"""What a user may set from outside: the FRAUD_ variables, MLflow's own two, and `.env`.
+
+One typed object, read where the code location or the command line starts. Nothing else reads the environment. What a
+feed looks like is not a setting: it stands in the source file (`fraud_assets.silver.source`).
+"""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fraud_assets.silver.source import Source, load_source
+
+
+class SettingsError(ValueError):
+    """A variable has a value that cannot be used; the message names it."""
+
+
+class Settings(BaseSettings):
+    """The settings of one feed on one machine; each has a default that works on a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_", env_file=".env", extra="ignore", frozen=True)
+
+    source: str = Field(
+        default="simulated",
+        description="Name of a packaged source (simulated, ieee_cis), or the path of a source file.",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="Where landing, tables and models lie. Default: a folder of data/ named after the source.",
+    )
+    rescore_days: int = Field(
+        default=0,
+        ge=0,
+        description="How many of the latest partitions move to a new @prod version. 0: each keeps its version.",
+    )
+    model_name: str = Field(
+        default="fraud_isolation_forest",
+        description="Name of the registered model. Unity Catalog wants three levels: catalog.schema.name.",
+    )
+    mlflow_tracking_uri: str | None = Field(
+        default=None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory.",
+    )
+    mlflow_registry_uri: str | None = Field(
+        default=None,
+        validation_alias="MLFLOW_REGISTRY_URI",
+        description="MLflow's model registry. Default: the tracking store.",
+    )
+
+    def load_source(self) -> Source:
+        """Return the feed's source; raises SourceError where it cannot be used."""
+        return load_source(self.source)
+
+    def resolved_data_dir(self, source: Source) -> Path:
+        """Return the absolute data directory of this feed; creates nothing."""
+        return (self.data_dir or Path("data") / source.name).expanduser().absolute()
+
+    def resolved_tracking_uri(self, source: Source) -> str:
+        """Return the tracking URI; by default an absolute sqlite one, so that no process starts a second store."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.resolved_data_dir(source) / 'mlflow' / 'mlflow.db'}"
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        SettingsError: a variable has a value that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'FRAUD_' if str(fault['loc'][0]).islower() else ''}{str(fault['loc'][0]).upper()}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise SettingsError(f"Settings cannot be used. {faults}") from error

@@ -1,0 +1,671 @@
+import codecs
+import gzip
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fraud_assets.resources.landing_zone import (
+    AnotherGrainError,
+    LandedPiece,
+    LandingZone,
+    NothingLandedError,
+)
+from fraud_assets.silver.cleaning import clean
+from fraud_assets.silver.reading import BrokenFileError, RawFile, iter_records
+from fraud_assets_tests.depth import cases
+
+HEADER = "id,time,card,product,amount,abroad,fraud"
+
+
+@pytest.fixture
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+
+
+def make_zone(folder: Path, *, grain: str = "daily", end: str = "", csv: str = "") -> LandingZone:
+    """Return the landing zone of a feed of seven raw columns that starts on 2026-01-01."""
+    source = folder / f"small_{grain}.toml"
+    source.write_text(
+        f"""
+        name = "small"
+        [partitions]
+        grain = "{grain}"
+        start = "2026-01-01"
+        {f'end = "{end}"' if end else ""}
+        [types]
+        {"time" if "header" not in csv else "c2"} = "TIMESTAMPTZ"
+        [columns]
+        TransactionID = "{"id" if "header" not in csv else "c1"}"
+        event_timestamp = "{"time" if "header" not in csv else "c2"}"
+        card_id = "'c'"
+        TransactionAmt = "1.5"
+        ProductCD = "'W'"
+        is_international_txn = "false"
+        [features]
+        high_value_amount = 500.0
+        [csv]
+        {csv}
+        """
+    )
+    return LandingZone(data_dir=str(folder / "data"), source=str(source))
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> LandingZone:
+    return make_zone(tmp_path)
+
+
+def drop(zone: LandingZone, name: str, content: bytes = b"x\n") -> Path:
+    """Put a file under landing, as any program may."""
+    path = zone.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def names(zone: LandingZone, **how: bool) -> dict[str, list[str]]:
+    return {key: [file.path.name for file in files] for key, files in zone.look(**how).partitions.items()}
+
+
+def landed(zone: LandingZone) -> dict[str, bytes]:
+    """Return the content of what counts, by partition; several files of one are joined."""
+    return {key: b"".join(file.path.read_bytes() for file in files) for key, files in zone.look().partitions.items()}
+
+
+def everything(zone: LandingZone) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(zone.folder)): path.read_bytes()
+        for path in sorted(zone.folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def row(identifier: str, time: str, **changes: str) -> str:
+    cells = {"id": identifier, "time": time, "card": "c1", "product": "W", "amount": "1.5", "abroad": "0", "fraud": ""}
+    return ",".join((cells | changes).values())
+
+
+def csv_bytes(*rows: str, end: str = "\n", encoding: str = "utf-8") -> bytes:
+    return "".join(line + end for line in (HEADER, *rows)).encode(encoding)
+
+
+# Looking
+
+
+def test_nothing_is_there_before_anything_landed(zone: LandingZone) -> None:
+    assert zone.look().partitions == {}
+    assert zone.look().notes == ()
+    assert not zone.folder.exists()
+
+
+def test_each_partition_lists_its_files_with_size_and_digest(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv", b"hello\n")
+    [file] = zone.look().partitions["2026-01-05"]
+    assert (file.name, file.size, file.digest) == ("2026-01-05/a.csv", 6, "5891b5b522d5df08")
+    assert file.raw == RawFile(path=zone.folder / "2026-01-05/a.csv", name="2026-01-05/a.csv")
+
+
+def test_files_stand_in_the_order_in_which_they_landed(zone: LandingZone) -> None:
+    for name, seconds in (("b.csv", 1), ("a.csv", 2), ("d.csv", 0), ("c.csv", 2)):
+        os.utime(drop(zone, f"2026-01-05/{name}"), (seconds, seconds))
+    assert names(zone) == {"2026-01-05": ["d.csv", "b.csv", "a.csv", "c.csv"]}
+
+
+def test_names_that_writers_use_while_they_write_are_ignored(zone: LandingZone) -> None:
+    for name in (".a.csv", "_a.csv", "a.csv.tmp", "a.csv.part", "_superseded-a.csv"):
+        drop(zone, f"2026-01-05/{name}")
+    for folder in (".2026-01-06", "_2026-01-06", "2026-01-06.tmp", "labels"):
+        drop(zone, f"{folder}/a.csv")
+    assert zone.look().partitions == {}
+    assert zone.look().notes == ()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet", "A.CSV", "a.Csv.GZ", "A.PARQUET"])
+def test_a_suffix_is_known_whatever_its_case(zone: LandingZone, name: str) -> None:
+    drop(zone, f"2026-01-05/{name}")
+    assert names(zone) == {"2026-01-05": [name]}
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("2026-01-05/a.txt", "landing/2026-01-05/a.txt is not one of .csv, .csv.gz, .parquet"),
+        ("2026-01-05/a.gz", "landing/2026-01-05/a.gz is not one of .csv, .csv.gz, .parquet"),
+        ("2026-01-05/a.parquet/part-0.parquet", "landing/2026-01-05/a.parquet is not one of .csv, .csv.gz, .parquet"),
+        ("2026-01-05-07/a.csv", "landing/2026-01-05-07 is not a daily partition (%Y-%m-%d)"),
+        ("5th of May/a.csv", "landing/5th of May is not a daily partition (%Y-%m-%d)"),
+        ("2026-1-5/a.csv", "landing/2026-1-5 is not a daily partition (%Y-%m-%d)"),
+        # The last day that Python knows has no end that it knows: exports write it for "never".
+        ("9999-12-31/a.csv", "landing/9999-12-31 is not a daily partition (%Y-%m-%d)"),
+        ("2025-12-31/a.csv", "landing/2025-12-31 is outside the source's partitions"),
+        ("9999-12-30/a.csv", "landing/9999-12-30 is in the future, and waits"),
+        (
+            "a.csv",
+            "landing/a.csv is in no partition's folder; `fraud-assets land FILE` splits a file into partitions",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_said(zone: LandingZone, name: str, note: str) -> None:
+    drop(zone, name)
+    assert zone.look().notes == (note,)
+    assert zone.look().partitions == {}
+
+
+def test_the_end_of_a_feed_is_exclusive(tmp_path: Path) -> None:
+    zone = make_zone(tmp_path, end="2026-01-06")
+    for day in ("2026-01-05", "2026-01-06"):
+        drop(zone, f"{day}/a.csv")
+    assert names(zone) == {"2026-01-05": ["a.csv"]}
+    assert zone.look().notes == ("landing/2026-01-06 is outside the source's partitions",)
+
+
+def test_an_hourly_feed_has_hours(tmp_path: Path) -> None:
+    zone = make_zone(tmp_path, grain="hourly")
+    for key in ("2026-01-05-07", "2026-01-05"):
+        drop(zone, f"{key}/a.csv")
+    assert names(zone) == {"2026-01-05-07": ["a.csv"]}
+    assert zone.look().notes == ("landing/2026-01-05 is not a hourly partition (%Y-%m-%d-%H)",)
+
+
+def test_files_of_a_partition_without_any_names_the_command_that_lands_them(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    assert [file.name for file in zone.files("2026-01-05")] == ["2026-01-05/a.csv"]
+    with pytest.raises(NothingLandedError, match=r"Nothing landed for 2026-01-06 in .*`fraud-assets land FILE`"):
+        zone.files("2026-01-06")
+
+
+def test_a_link_to_nothing_is_passed_over(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    (zone.folder / "2026-01-05/gone.csv").symlink_to(zone.folder / "nowhere.csv")
+    assert names(zone) == {"2026-01-05": ["a.csv"]}
+
+
+# Settling: a file counts once its size and time have held for one look
+
+
+def test_a_file_counts_at_the_second_look(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    first = zone.look(settle=True)
+    assert first.partitions == {}
+    assert first.notes == ("landing/2026-01-05/a.csv has just been seen: it counts at the next look",)
+    second = zone.look(settle=True)
+    assert [file.digest for file in second.partitions["2026-01-05"]] == ["73cb3858a687a849"]
+    assert second.notes == ()
+
+
+def test_a_file_that_grows_starts_again(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/a.csv")
+    for size in (3, 4, 5):
+        assert zone.look(settle=True).partitions == {}
+        path.write_bytes(b"x" * size)
+    assert zone.look(settle=True).partitions == {}
+    assert names(zone, settle=True) == {"2026-01-05": ["a.csv"]}
+
+
+def test_a_look_that_is_not_remembered_leaves_no_trace(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    before = sorted(Path(zone.data_dir).rglob("*"))
+    for _ in range(3):
+        assert zone.look(settle=True, remember=False).partitions == {}
+    assert sorted(Path(zone.data_dir).rglob("*")) == before
+    assert zone.look(settle=True).partitions == {}
+
+
+def test_a_new_file_does_not_hide_the_files_beside_it(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    zone.look()
+    drop(zone, "2026-01-05/b.csv")
+    assert names(zone, settle=True) == {"2026-01-05": ["a.csv"]}
+    assert names(zone, settle=True) == {"2026-01-05": ["a.csv", "b.csv"]}
+
+
+def test_a_partition_counts_as_it_was_while_one_of_its_files_changes(zone: LandingZone) -> None:
+    for name in ("a.csv", "b.csv"):
+        drop(zone, f"2026-01-05/{name}", name.encode())
+    before = zone.input_version(zone.look().partitions["2026-01-05"])
+    for content in (b"half", b"halfway", b"whole file"):
+        drop(zone, "2026-01-05/b.csv", content)
+        # A run for a half-written file, or for the file beside it alone, would be asked for here.
+        for remember in (False, True):
+            assert zone.input_version(zone.look(settle=True, remember=remember).partitions["2026-01-05"]) == before
+    after = zone.input_version(zone.look(settle=True).partitions["2026-01-05"])
+    assert after == zone.input_version(zone.files("2026-01-05"))
+    assert after != before
+
+
+def test_a_person_who_looks_does_not_wait(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    assert names(zone) == {"2026-01-05": ["a.csv"]}
+
+
+# Digests
+
+
+def test_a_digest_is_kept_by_size_time_and_inode(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/a.csv", b"one\n")
+    os.utime(path, (1, 1))
+    [before] = zone.look().partitions["2026-01-05"]
+
+    path.write_bytes(b"two\n")  # The same size in the same file, and below the same time: not read again.
+    os.utime(path, (1, 1))
+    assert zone.look().partitions["2026-01-05"] == (before,)
+
+    os.utime(path, (2, 2))
+    [by_time] = zone.look().partitions["2026-01-05"]
+    path.write_bytes(b"three\n")
+    os.utime(path, (2, 2))
+    [by_size] = zone.look().partitions["2026-01-05"]
+    beside = drop(zone, "2026-01-05/.a.csv", b"four!\n")
+    os.utime(beside, (2, 2))
+    beside.replace(path)
+    [by_inode] = zone.look().partitions["2026-01-05"]
+    assert len({before.digest, by_time.digest, by_size.digest, by_inode.digest}) == 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1"])
+def test_a_damaged_digest_cache_costs_a_look(zone: LandingZone, damage: bytes) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    before = zone.look()
+    cache = Path(zone.data_dir) / ".landing_digests.json"
+    assert json.loads(cache.read_bytes())
+    cache.write_bytes(damage)
+    assert zone.look() == before
+
+
+def test_looking_at_one_partition_keeps_what_is_known_of_the_others(zone: LandingZone) -> None:
+    for day in ("2026-01-05", "2026-01-06"):
+        drop(zone, f"{day}/a.csv")
+    zone.look()
+    drop(zone, "2026-01-05/b.csv")
+    zone.files("2026-01-05")
+    assert names(zone, settle=True) == {"2026-01-05": ["a.csv", "b.csv"], "2026-01-06": ["a.csv"]}
+
+
+# Claiming
+
+
+def test_a_data_directory_is_of_one_grain(tmp_path: Path) -> None:
+    daily, hourly = make_zone(tmp_path), make_zone(tmp_path, grain="hourly")
+    daily.claim()
+    hourly.claim()  # There is no directory yet to be claimed.
+    drop(daily, "2026-01-05/a.csv")
+    daily.claim()
+    daily.claim()
+    with pytest.raises(AnotherGrainError, match=r"holds daily partitions and source small is hourly.*FRAUD_DATA_DIR"):
+        hourly.claim()
+    with pytest.raises(AnotherGrainError):
+        hourly.files("2026-01-05-07")
+
+
+def test_landing_claims_the_directory_that_it_makes(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    daily, hourly = make_zone(tmp_path), make_zone(tmp_path, grain="hourly")
+    file = tmp_path / "feed.csv"
+    file.write_bytes(csv_bytes(row("A", "2026-01-05 07:00:00")))
+    hourly.land(con, file)
+    before = everything(hourly)
+    with pytest.raises(AnotherGrainError, match="holds hourly partitions"):
+        daily.claim()
+    with pytest.raises(AnotherGrainError, match="holds hourly partitions"):
+        daily.land(con, file)
+    assert everything(daily) == before
+
+
+# Landing
+
+
+def land(zone: LandingZone, con: duckdb.DuckDBPyConnection, content: bytes, **how: Any) -> list[LandedPiece]:
+    file = Path(zone.data_dir).parent / how.pop("name", "feed.csv")
+    file.write_bytes(content)
+    return zone.land(con, file, **how)
+
+
+def test_a_file_is_split_by_event_time(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    rows = [row("A", "2026-01-06 10:00:00"), row("B", "2026-01-05 23:59:59"), row("C", "2026-01-06 00:00:00")]
+    pieces = land(zone, con, csv_bytes(*rows))
+    assert landed(zone) == {"2026-01-05": csv_bytes(rows[1]), "2026-01-06": csv_bytes(rows[0], rows[2])}
+    assert [(piece.partition_key, piece.records, piece.is_new) for piece in pieces] == [
+        ("2026-01-05", 1, True),
+        ("2026-01-06", 2, True),
+    ]
+    assert [file.path.name for files in zone.look().partitions.values() for file in files] == [
+        f"{file.digest}.csv" for files in zone.look().partitions.values() for file in files
+    ]
+
+
+def test_an_hourly_feed_is_split_by_hour_in_utc(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    zone = make_zone(tmp_path, grain="hourly")
+    rows = [row("A", "2026-01-05 23:59:59"), row("B", "2026-01-06 01:30:00+02"), row("C", "2026-01-06 00:00:00")]
+    land(zone, con, csv_bytes(*rows))
+    assert landed(zone) == {"2026-01-05-23": csv_bytes(*rows[:2]), "2026-01-06-00": csv_bytes(rows[2])}
+
+
+FIFTH, SIXTH = "2026-01-05 10:00:00", "2026-01-06 10:00:00"
+
+
+@pytest.mark.parametrize(
+    ("rows", "end", "csv", "encoding"),
+    [
+        pytest.param([row("A", FIFTH), row("B", SIXTH)], "\n", "", "utf-8", id="plain"),
+        pytest.param([row("A", FIFTH), row("B", SIXTH)], "\r\n", "", "utf-8", id="CRLF"),
+        pytest.param([row("A", FIFTH), row("B", SIXTH)], "\r", "", "utf-8", id="CR"),
+        pytest.param([row("A", FIFTH, product='"5"" , screen"'), row("B", SIXTH)], "\n", "", "utf-8", id="quotes"),
+        pytest.param(
+            [row("A", FIFTH, product='"a\r\n\nb"'), row("B", SIXTH)], "\n", "", "utf-8", id="line ends inside"
+        ),
+        pytest.param([row("A", FIFTH, product="  caffè ☕ "), row("B", SIXTH)], "\n", "", "utf-8", id="beyond ASCII"),
+        pytest.param(
+            [row("A", FIFTH, product="caffè"), row("B", SIXTH)], "\n", 'encoding = "latin-1"', "latin-1", id="1"
+        ),
+        pytest.param(
+            [row("A", FIFTH, product="ü"), row("B", SIXTH)], "\n", 'encoding = "utf-16"', "utf-16", id="utf-16"
+        ),
+        pytest.param(
+            [row("A", FIFTH), row("B", SIXTH)], "\n", 'encoding = "utf-8-sig"', "utf-8-sig", id="BOM, declared"
+        ),
+        pytest.param(
+            [row("A", FIFTH, product="'a,b'"), row("B", SIXTH)], "\n", 'quote = "\'"', "utf-8", id="own quote"
+        ),
+        pytest.param(
+            [row("A", FIFTH, product='5" disc'), row("B", SIXTH)], "\n", 'quote = ""', "utf-8", id="no quotes"
+        ),
+    ],
+)
+def test_each_record_keeps_its_bytes(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection, rows: list[str], end: str, csv: str, encoding: str
+) -> None:
+    zone = make_zone(tmp_path, csv=csv)
+    land(zone, con, csv_bytes(*rows, end=end, encoding=encoding))
+    assert landed(zone) == {
+        "2026-01-05": csv_bytes(rows[0], end=end, encoding=encoding),
+        "2026-01-06": csv_bytes(rows[1], end=end, encoding=encoding),
+    }
+
+
+def test_a_byte_order_mark_is_not_taken_for_a_name(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    content = csv_bytes(row("A", FIFTH), row("B", SIXTH))
+    land(zone, con, codecs.BOM_UTF8 + content)
+    assert landed(zone) == {"2026-01-05": csv_bytes(row("A", FIFTH)), "2026-01-06": csv_bytes(row("B", SIXTH))}
+    # With or without the mark the same rows have landed.
+    assert [piece.is_new for piece in land(zone, con, content)] == [False, False]
+
+
+def test_a_gzipped_file_lands_as_what_is_in_it(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    content = csv_bytes(row("A", FIFTH))
+    land(zone, con, gzip.compress(content), name="FEED.CSV.GZ")
+    assert landed(zone) == {"2026-01-05": content}
+
+
+def test_bytes_that_are_no_text_land_as_they_are(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    bad = b"X,2026-01-06 10:00:00,c1,\xff\xfe,1.5,0,\n"
+    content = csv_bytes(row("A", FIFTH)) + bad + (row("B", SIXTH) + "\n").encode()
+    land(zone, con, content)
+    # Not to be read, it has no time, and goes where the file begins.
+    assert landed(zone) == {"2026-01-05": csv_bytes(row("A", FIFTH)) + bad, "2026-01-06": csv_bytes(row("B", SIXTH))}
+
+
+def test_the_last_record_may_lack_its_line_end(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    rows = [row("A", FIFTH), row("B", SIXTH), row("C", FIFTH)]
+    pieces = land(zone, con, csv_bytes(*rows)[:-1])
+    assert landed(zone) == {"2026-01-05": csv_bytes(rows[0], rows[2]), "2026-01-06": csv_bytes(rows[1])}
+    assert [piece.records for piece in pieces] == [2, 1]
+
+
+def test_a_file_without_a_header_lands_without_one(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    zone = make_zone(tmp_path, csv="header = false")
+    first, second = row("A", FIFTH), row("B", SIXTH)
+    land(zone, con, codecs.BOM_UTF8 + f"{first}\n{second}\n{first}\n".encode())
+    assert landed(zone) == {"2026-01-05": f"{first}\n{first}\n".encode(), "2026-01-06": f"{second}\n".encode()}
+
+
+def test_blank_lines_are_no_records(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    content = f"\n\n{HEADER}\n\n{row('A', FIFTH)}\n\n\n".encode()
+    assert [piece.records for piece in land(zone, con, content)] == [1]
+    assert landed(zone) == {"2026-01-05": csv_bytes(row("A", FIFTH))}
+
+
+def test_a_header_alone_lands_nothing(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    assert land(zone, con, csv_bytes()) == []
+    assert everything(zone) == {}
+
+
+def test_a_row_without_a_readable_time_goes_to_the_first_partition(
+    zone: LandingZone, con: duckdb.DuckDBPyConnection
+) -> None:
+    rows = [row("X", "yesterday"), row("B", SIXTH), row("A", FIFTH), "too,few", row("Y", "infinity")]
+    land(zone, con, csv_bytes(*rows))
+    assert landed(zone) == {
+        "2026-01-05": csv_bytes(rows[0], *rows[2:]),
+        "2026-01-06": csv_bytes(rows[1]),
+    }
+
+
+def test_a_file_without_any_readable_time_lands_in_the_feeds_first_partition(
+    zone: LandingZone, con: duckdb.DuckDBPyConnection
+) -> None:
+    content = csv_bytes(row("X", "yesterday"), row("Y", ""))
+    land(zone, con, content)
+    assert landed(zone) == {"2026-01-01": content}
+
+
+@pytest.mark.parametrize("time", ["1970-01-01 00:00:00", "0005-01-01 00:00:00", "9999-12-31 00:00:00"])
+def test_a_row_of_no_partition_takes_no_other_row_with_it(
+    zone: LandingZone, con: duckdb.DuckDBPyConnection, time: str
+) -> None:
+    odd = row("X", time)
+    land(zone, con, csv_bytes(odd, row("A", FIFTH), row("Y", "yesterday")))
+    assert landed(zone) == {"2026-01-05": csv_bytes(row("A", FIFTH), row("Y", "yesterday"))}
+    assert (zone.folder / time[:10]).is_dir()
+    [note] = zone.look().notes
+    assert note.startswith(f"landing/{time[:10]} is ")
+
+
+def test_landing_twice_changes_nothing(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    content = csv_bytes(row("A", FIFTH), row("B", SIXTH))
+    first = land(zone, con, content)
+    before, look = everything(zone), zone.look()
+    again = land(zone, con, content, name="renamed.csv")
+    assert [piece.is_new for piece in (*first, *again)] == [True, True, False, False]
+    assert everything(zone) == before
+    assert zone.look() == look
+
+
+def test_without_replace_files_add_up(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    land(zone, con, csv_bytes(row("A", FIFTH)))
+    land(zone, con, csv_bytes(row("B", FIFTH)))
+    assert len(zone.look().partitions["2026-01-05"]) == 2
+
+
+def test_replace_puts_the_other_files_of_touched_partitions_aside(
+    zone: LandingZone, con: duckdb.DuckDBPyConnection
+) -> None:
+    land(zone, con, csv_bytes(row("A", FIFTH), row("B", SIXTH)))
+    by_hand = drop(zone, "2026-01-05/by_hand.csv", csv_bytes(row("C", FIFTH))).read_bytes()
+    corrected = csv_bytes(row("A", FIFTH, amount="2"))
+    [piece] = land(zone, con, corrected, replace=True)
+    assert landed(zone) == {"2026-01-05": corrected, "2026-01-06": csv_bytes(row("B", SIXTH))}
+    assert len(piece.superseded) == 2
+    # Nothing that landed is lost.
+    assert {csv_bytes(row("A", FIFTH)), by_hand} <= set(everything(zone).values())
+    # Again, nothing changes: what lies there is this file.
+    before = everything(zone)
+    [again] = land(zone, con, corrected, replace=True)
+    assert (again.is_new, again.superseded) == (False, ())
+    assert everything(zone) == before
+
+
+def test_what_was_put_aside_is_never_written_over(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    contents = [csv_bytes(row(name, FIFTH)) for name in "ABC"]
+    for content in contents[:2]:
+        drop(zone, "2026-01-05/day.csv", content)
+        land(zone, con, contents[2], replace=True)
+    assert sorted(everything(zone).values()) == contents
+    assert landed(zone) == {"2026-01-05": contents[2]}
+
+
+def test_what_was_put_aside_can_land_again(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    first, second = csv_bytes(row("A", FIFTH)), csv_bytes(row("B", FIFTH))
+    land(zone, con, first)
+    land(zone, con, second, replace=True)
+    [back] = land(zone, con, first, replace=True)
+    assert back.is_new
+    assert landed(zone) == {"2026-01-05": first}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("feed.csv", b""),
+        ("feed.csv", b"id,amount\nA,1\n"),
+        ("feed.csv.gz", gzip.compress(csv_bytes(row("A", FIFTH)))[:-9]),
+        ("feed.parquet", b"PAR1 and no more"),
+    ],
+)
+def test_a_broken_file_lands_nothing(
+    zone: LandingZone, con: duckdb.DuckDBPyConnection, name: str, content: bytes
+) -> None:
+    with pytest.raises(BrokenFileError, match=name):
+        land(zone, con, content, name=name)
+    assert not zone.folder.exists()
+
+
+def test_a_file_may_hold_more_partitions_than_a_process_may_open_files(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    resource = pytest.importorskip("resource")
+    zone = make_zone(tmp_path, grain="hourly")
+    rows = [row(f"T{n}", f"2026-01-{1 + n // 24:02} {n % 24:02}:00:00") for n in range(24 * 14)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, limits[1]), limits[1]))
+    try:
+        pieces = land(zone, con, csv_bytes(*rows))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [piece.records for piece in pieces] == [1] * len(rows)
+
+
+def test_an_open_quote_takes_no_row_of_its_new_neighbours(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
+    rows = [
+        row("X", "never", product='"W'),
+        row("A", FIFTH),
+        row("B", SIXTH, product='"5"" disc"'),  # Its quotes keep X's from closing, as long as it stands here.
+        row("C", FIFTH, product='W"'),
+    ]
+    [piece, _] = land(zone, con, csv_bytes(*rows))
+    [file] = zone.files("2026-01-05")
+    assert [record.text.rstrip() for record in iter_records(file.raw, zone.feed.csv)] == [rows[0], rows[1], rows[3]]
+    assert (zone.count_records(file), piece.records) == (3, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_file_of_many_batches_lands_whole(tmp_path: Path, con: duckdb.DuckDBPyConnection, encoding: str) -> None:
+    zone = make_zone(tmp_path, csv=f'encoding = "{encoding}"')
+    rows = [row(f"T{n}", (FIFTH, SIXTH)[n % 3 == 0]) for n in range(40_000)]
+    land(zone, con, csv_bytes(*rows, encoding=encoding))
+    assert landed(zone) == {
+        "2026-01-05": csv_bytes(*(text for n, text in enumerate(rows) if n % 3), encoding=encoding),
+        "2026-01-06": csv_bytes(*rows[::3], encoding=encoding),
+    }
+
+
+@pytest.mark.parametrize("seed", range(cases(20, 300)))
+def test_the_records_of_the_parts_are_the_records_of_the_file(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection, seed: int
+) -> None:
+    chance = random.Random(seed)
+    times = ["2026-01-05 10:00:00", "2026-01-06 11:00:00", "2026-01-07 12:00:00", "never", ""]
+    products = ["W", '"W"', '"a, b"', '"a\nb"', '"5"" disc"', "", '"W', 'W"', "\0", '""', '",'] + ["W"] * 20
+    rows = [
+        row(f"T{n}", chance.choice(times), product=chance.choice(products)) + chance.choice(["", "", "", "", ",more"])
+        for n in range(chance.choice((3, 30, 300)))
+    ]
+    content = csv_bytes(*rows, end=chance.choice(("\n", "\r\n")))
+    zone = make_zone(tmp_path)
+    pieces = land(zone, con, content)
+
+    whole = RawFile(path=tmp_path / "feed.csv", name="feed.csv")
+    records = [(record.text, record.fields) for record in iter_records(whole, zone.feed.csv)]
+    parts = [file.raw for files in zone.look().partitions.values() for file in files]
+    of_parts = [(record.text, record.fields) for part in parts for record in iter_records(part, zone.feed.csv)]
+    assert sorted(of_parts, key=str) == sorted(records, key=str)
+    assert sum(piece.records for piece in pieces) == len(records)
+    for file in parts:
+        key = file.name.split("/")[0]
+        outside = clean(con, zone.feed, key, [file]).reasons.get("time_outside_partition", 0)
+        assert outside == 0
+
+
+# Parquet
+
+
+def test_parquet_keeps_its_columns_and_types(zone: LandingZone, con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "time": pa.array(["2026-01-06 10:00:00", "2026-01-05 10:00:00", None]),
+            "id": pa.array([1, 2, 3], pa.int8()),
+            "amount": pa.array(["1.10", "2.20", "3.30"], pa.string()).cast(pa.decimal128(9, 2)),
+            "kind": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "tags": pa.array([[1], [], None], pa.list_(pa.int16())),
+        }
+    ).replace_schema_metadata({"origin": "export"})
+    (tmp_path / "year=2026").mkdir()
+    file = tmp_path / "year=2026" / "feed.parquet"
+    pq.write_table(table, file)
+    table = pq.ParquetFile(file).read()
+    pieces = zone.land(con, file)
+    assert [(piece.partition_key, piece.records) for piece in pieces] == [("2026-01-05", 2), ("2026-01-06", 1)]
+    parts = {key: pq.ParquetFile(files[0].path).read() for key, files in zone.look().partitions.items()}
+    assert parts["2026-01-05"].equals(table.take([1, 2]), check_metadata=True)
+    assert parts["2026-01-06"].equals(table.take([0]), check_metadata=True)
+    assert [piece.is_new for piece in zone.land(con, file)] == [False, False]
+
+
+# Counting
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "records"),
+    [
+        ("a.csv", csv_bytes(row("A", FIFTH), "too,few", row("B", SIXTH, product='"a\nb"'), ""), 3),
+        ("a.csv.gz", gzip.compress(csv_bytes(row("A", FIFTH))), 1),
+        ("a.csv", csv_bytes(), 0),
+    ],
+)
+def test_records_are_counted_good_or_bad(zone: LandingZone, name: str, content: bytes, records: int) -> None:
+    drop(zone, f"2026-01-05/{name}", content)
+    [file] = zone.files("2026-01-05")
+    assert zone.count_records(file) == records
+
+
+def test_rows_of_parquet_are_counted(zone: LandingZone) -> None:
+    pq.write_table(pa.table({"id": [1, 2, 3]}), drop(zone, "2026-01-05/a.PARQUET"))
+    [file] = zone.files("2026-01-05")
+    assert zone.count_records(file) == 3
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_broken_file_cannot_be_counted(zone: LandingZone, name: str) -> None:
+    drop(zone, f"2026-01-05/{name}", b"")
+    [file] = zone.files("2026-01-05")
+    with pytest.raises(BrokenFileError, match=f"2026-01-05/{name}"):
+        zone.count_records(file)
+
+
+# Versions
+
+
+def test_the_input_version_names_files_source_and_contract(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv", b"one\n")
+    before = zone.input_version(zone.files("2026-01-05")).split("-")
+    drop(zone, "2026-01-05/b.csv", b"two\n")
+    after = zone.input_version(zone.files("2026-01-05")).split("-")
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]

@@ -1,0 +1,521 @@
+"""The registry against a real MLflow on sqlite, and the tracked run inside real Dagster runs."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+import warnings
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from sklearn.pipeline import Pipeline
+
+from fraud_assets.model.scorer import Scorer
+from fraud_assets.model.training import PipelineScorer, TrainingParameters, fit_pipeline, fraud_score
+from fraud_assets.resources import model_registry
+from fraud_assets.resources.model_registry import (
+    ModelRegistry,
+    NoModelError,
+    RegistrationError,
+    mark_mlflow_run_failed,
+    tracked_run,
+)
+from fraud_assets.silver.contract import as_features
+from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.model.test_training import made_features
+
+NAME = "fraud_isolation_forest"
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema, made once: an empty sqlite file costs seconds of migrations."""
+    data_dir = tmp_path_factory.mktemp("migrated")
+    registry_in(data_dir)._client()
+    return data_dir / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, migrated_database: Path) -> ModelRegistry:
+    data_dir = tmp_path / "a lake"  # a space, since a user's path may hold one
+    (data_dir / "mlflow").mkdir(parents=True)
+    shutil.copy(migrated_database, data_dir / "mlflow" / "mlflow.db")
+    return registry_in(data_dir)
+
+
+@pytest.fixture(scope="module")
+def features() -> pd.DataFrame:
+    return as_features(made_features(rows=600, seed=1))
+
+
+@pytest.fixture(scope="module")
+def pipeline(features: pd.DataFrame) -> Pipeline:
+    return fit_pipeline(features, TrainingParameters(n_estimators=10))
+
+
+@pytest.fixture(scope="module")
+def other_pipeline() -> Pipeline:
+    return fit_pipeline(made_features(rows=600, seed=2), TrainingParameters(n_estimators=10))
+
+
+@pytest.fixture(scope="module")
+def scorer_folder(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_scorer(pipeline, tmp_path_factory.mktemp("scorer"))
+
+
+def saved_scorer(pipeline: Pipeline, folder: Path) -> Path:
+    Scorer.from_pipeline(pipeline).save(folder)
+    return folder
+
+
+def registry_in(data_dir: Path, **settings: Any) -> ModelRegistry:
+    return ModelRegistry(
+        tracking_uri=f"sqlite:///{data_dir}/mlflow/mlflow.db",
+        data_dir=str(data_dir),
+        **{"model_name": NAME, **settings},
+    )
+
+
+def register(registry: ModelRegistry, pipeline: Pipeline, features: pd.DataFrame, **arguments: Any) -> str:
+    """Register inside an MLflow run, as the tracked run does it."""
+    registry.prepare()
+    with registry.as_mlflow_default():
+        mlflow.set_experiment(registry.experiment_name)
+        mlflow.start_run()
+        try:
+            defaults = {"scorer_folder": None, "input_example": features.head(5), "tags": {}}
+            return registry.register(pipeline, **{**defaults, **arguments})
+        finally:
+            mlflow.end_run()
+
+
+def load_pyfunc(registry: ModelRegistry, version: str) -> Any:
+    with registry.as_mlflow_default():
+        from mlflow.pyfunc import load_model
+
+        return load_model(f"models:/{registry.model_name}/{version}")
+
+
+# --- before there is anything ---
+
+
+def test_asking_a_registry_that_does_not_exist_creates_nothing(tmp_path):
+    registry = registry_in(tmp_path / "nowhere")
+    assert registry.prod_version() is None
+    assert registry.latest_version() is None
+    assert registry.versions() == []
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_asking_a_registry_that_does_not_exist_does_not_import_mlflow(tmp_path):
+    in_a_new_process(
+        f"""
+        import sys
+        from fraud_assets.resources.model_registry import ModelRegistry, tracked_run
+
+        registry = ModelRegistry(tracking_uri="sqlite:///{tmp_path}/no.db", model_name="m", data_dir="{tmp_path}")
+        assert registry.prod_version() is None
+        loaded = {{"mlflow", "dagster_mlflow", "sklearn", "pandas", "numba"}} & set(sys.modules)
+        assert not loaded, loaded
+        """
+    )
+
+
+def test_an_empty_registry_has_no_prod_version_and_says_how_to_get_one(registry):
+    assert registry.prod_version() is None
+    assert registry.latest_version() is None
+    for ask in (registry.load_pipeline, registry.scorer, registry.version_tags, registry.set_prod):
+        with pytest.raises(NoModelError, match="fraud-assets run"):
+            ask("1")
+
+
+def test_the_experiment_keeps_its_artifacts_in_the_data_directory(registry):
+    registry.prepare()
+    registry.prepare()
+    experiment = registry._client().get_experiment_by_name("fraud_assets")
+    assert experiment.artifact_location == (Path(registry.data_dir) / "mlflow" / "artifacts").as_uri()
+
+
+def test_three_processes_prepare_one_empty_database_at_once(tmp_path):
+    code = f"""
+        from fraud_assets.resources.model_registry import ModelRegistry
+
+        ModelRegistry(
+            tracking_uri="sqlite:///{tmp_path}/mlflow/mlflow.db", model_name="m", data_dir="{tmp_path}"
+        ).prepare()
+        """
+    started = [start_python(code) for _ in range(3 if FULL else 2)]
+    assert [process.wait(timeout=120) for process in started] == [0] * len(started)
+
+
+# --- a registered version ---
+
+
+def test_one_version_answers_in_each_flavour_with_the_same_bits(registry, pipeline, features, scorer_folder):
+    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+    expected = fraud_score(pipeline, features)
+
+    answer = load_pyfunc(registry, version).predict(features)
+    assert list(answer.columns) == ["fraud_score", "is_anomaly"]
+    assert answer["fraud_score"].to_numpy().tobytes() == expected.tobytes()
+    assert answer["is_anomaly"].tolist() == (expected > 0.0).tolist()
+    assert fraud_score(registry.load_pipeline(version), features).tobytes() == expected.tobytes()
+    assert registry.scorer(version).score(features.to_numpy(np.float64)).tobytes() == expected.tobytes()
+
+
+def test_without_a_compiled_scorer_the_pipeline_scores_with_the_same_bits(registry, pipeline, features):
+    version = register(registry, pipeline, features)
+    answer = load_pyfunc(registry, version).predict(features)
+    assert answer["fraud_score"].to_numpy().tobytes() == fraud_score(pipeline, features).tobytes()
+    scorer = registry.scorer(version)
+    assert isinstance(scorer, PipelineScorer)
+    assert scorer.score(features.to_numpy(np.float64)).tobytes() == fraud_score(pipeline, features).tobytes()
+    assert np.isnan(scorer.percentile(np.zeros(2))).all()
+    assert scorer.threshold == 0.0
+
+
+def test_the_signature_is_the_contracts_and_enforced(registry, pipeline, features):
+    version = register(registry, pipeline, features)
+    loaded = load_pyfunc(registry, version)
+    assert registry.signature_matches(version)
+    signature = loaded.metadata.signature
+    assert [(column.name, column.type.name) for column in signature.inputs] == [
+        ("TransactionAmt", "double"),
+        ("log_transaction_amount", "double"),
+        ("is_high_value_txn", "integer"),
+        ("is_international_txn", "integer"),
+        ("txn_count_5min", "long"),
+        ("avg_amount_5min", "double"),
+        ("stddev_amount_5min", "double"),
+        ("product_diversity_5min", "long"),
+    ]
+    assert [(column.name, column.type.name) for column in signature.outputs] == [
+        ("fraud_score", "double"),
+        ("is_anomaly", "boolean"),
+    ]
+    with pytest.raises(MlflowException, match="is_high_value_txn"):
+        loaded.predict(features.astype({"is_high_value_txn": np.int64}))
+    with pytest.raises(MlflowException, match="TransactionAmt"):
+        loaded.predict(features.astype({"TransactionAmt": np.int64}))
+
+
+def test_columns_in_another_order_and_further_columns_score_the_same(registry, pipeline, features, scorer_folder):
+    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+    wider = features[features.columns[::-1]].assign(card_id="a")
+    answer = load_pyfunc(registry, version).predict(wider)
+    assert answer["fraud_score"].to_numpy().tobytes() == fraud_score(pipeline, features).tobytes()
+
+
+def test_the_threshold_belongs_to_the_version(registry, pipeline, features):
+    expected = fraud_score(pipeline, features)
+    threshold = float(np.sort(expected)[540])  # a row that lies on it is no anomaly
+    version = register(registry, pipeline, features, threshold=threshold)
+    answer = load_pyfunc(registry, version).predict(features)
+    assert answer["is_anomaly"].tolist() == (expected > threshold).tolist()
+
+
+def test_two_versions_in_one_process_score_each_with_its_own_data(
+    registry, pipeline, other_pipeline, features, tmp_path
+):
+    folders = [saved_scorer(one, tmp_path / str(at)) for at, one in enumerate([pipeline, other_pipeline])]
+    versions = [
+        register(registry, one, features, scorer_folder=folder)
+        for one, folder in zip([pipeline, other_pipeline], folders, strict=True)
+    ]
+    loaded = [load_pyfunc(registry, version) for version in versions]
+    for one, model, version in zip([pipeline, other_pipeline], loaded, versions, strict=True):
+        expected = fraud_score(one, features).tobytes()
+        assert model.predict(features)["fraud_score"].to_numpy().tobytes() == expected
+        assert registry.scorer(version).score(features.to_numpy(np.float64)).tobytes() == expected
+
+
+def test_two_versions_in_one_process_run_each_its_own_code(registry, pipeline, features, tmp_path, monkeypatch):
+    own = register(registry, pipeline, features)
+    later_release = tmp_path / "pyfunc_loader.py"
+    later_release.write_text(model_registry._LOADER.read_text() + "\nFraudModel.release = 2\n")
+    monkeypatch.setattr(model_registry, "_LOADER", later_release)
+    later = register(registry, pipeline, features)
+    releases = [getattr(load_pyfunc(registry, version)._model_impl, "release", 1) for version in (own, later, own)]
+    assert releases == [1, 2, 1]
+
+
+def test_the_loader_travels_under_a_name_that_carries_its_digest(registry, pipeline, features):
+    version = register(registry, pipeline, features)
+    with registry.as_mlflow_default():
+        from mlflow.artifacts import download_artifacts
+
+        root = Path(download_artifacts(f"models:/{NAME}/{version}"))
+    (code,) = (root / "code").glob("*.py")
+    assert code.stem.startswith("fraud_pyfunc_")
+    assert load_pyfunc(registry, version).loader_module == code.stem
+    assert "fraud_assets" not in {path.name for path in (root / "code").iterdir()}
+    assert (root / "requirements.txt").read_text().split() == [
+        f"{package}=={installed_version(package)}" for package in ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
+    ]
+
+
+def test_a_model_that_scores_otherwise_than_its_pipeline_is_not_registered(
+    registry, pipeline, other_pipeline, features, tmp_path
+):
+    with pytest.raises(RegistrationError, match="differently"):
+        register(registry, pipeline, features, scorer_folder=saved_scorer(other_pipeline, tmp_path / "other"))
+    assert registry.versions() == []
+
+
+def test_versions_carry_their_tags_and_the_run_that_made_them(registry, pipeline, features):
+    first = register(registry, pipeline, features, tags={"train_start": "2026-01-01"})
+    second = register(registry, pipeline, features)
+    assert (first, second, registry.latest_version()) == ("1", "2", "2")
+    assert registry.version_tags("1") == {"train_start": "2026-01-01", "threshold": "0.0"}
+    registry.set_version_tags("1", {"decision": "promoted"})
+    assert registry.version_tags("1")["decision"] == "promoted"
+    assert [one.version for one in registry.versions()] == ["1", "2"]
+    assert all(one.run_id for one in registry.versions())
+
+
+def test_prod_is_where_it_was_set_last_by_us_or_by_hand(registry, pipeline, features):
+    for _ in range(2):
+        register(registry, pipeline, features)
+    assert registry.prod_version() is None
+    registry.set_prod("1")
+    assert registry.prod_version() == "1"
+    registry._client().set_registered_model_alias(NAME, "prod", "2")
+    assert registry.prod_version() == "2"
+    with pytest.raises(NoModelError, match=r"has no version '7'\. Registered: 1, 2"):
+        registry.set_prod("7")
+    assert registry.prod_version() == "2"
+
+
+# --- the compiled scorer on disk ---
+
+
+def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pipeline, features, scorer_folder):
+    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+    in_a_new_process(
+        f"""
+        import sys
+        from fraud_assets.resources.model_registry import ModelRegistry
+
+        registry = ModelRegistry(
+            tracking_uri="{registry.tracking_uri}", model_name="{NAME}", data_dir="{registry.data_dir}"
+        )
+        registry.scorer("{version}")
+        loaded = {{"mlflow", "sklearn", "pandas", "numba"}} & set(sys.modules)
+        assert not loaded, loaded
+        """
+    )
+
+
+def test_a_missing_scorer_is_fetched_from_the_registry(registry, pipeline, features, scorer_folder):
+    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+    shutil.rmtree(Path(registry.data_dir) / "models")
+    scores = registry.scorer(version).score(features.to_numpy(np.float64))
+    assert scores.tobytes() == fraud_score(pipeline, features).tobytes()
+    assert [path.name for path in (Path(registry.data_dir) / "models").iterdir() if path.is_dir()] == [version]
+
+
+def test_a_scorer_left_by_a_model_of_another_name_is_not_used(
+    registry, pipeline, other_pipeline, features, scorer_folder, tmp_path
+):
+    register(registry, pipeline, features, scorer_folder=scorer_folder)
+    renamed = registry_in(Path(registry.data_dir), model_name="another")
+    register(renamed, other_pipeline, features, scorer_folder=saved_scorer(other_pipeline, tmp_path / "other"))
+    X = features.to_numpy(np.float64)  # noqa: N806  scikit-learn's name
+    assert registry.scorer("1").score(X).tobytes() == fraud_score(pipeline, features).tobytes()
+    assert renamed.scorer("1").score(X).tobytes() == fraud_score(other_pipeline, features).tobytes()
+
+
+# --- MLflow's own defaults ---
+
+
+def test_the_process_keeps_its_own_mlflow_settings(registry, pipeline, features, monkeypatch, tmp_path):
+    elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", elsewhere)
+    version = register(registry, pipeline, features)
+    registry.load_pipeline(version)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert os.environ["MLFLOW_REGISTRY_URI"] == elsewhere
+    assert not mlflow.is_tracking_uri_set()
+
+
+# --- the run that tracks a Dagster run ---
+
+
+def tracked_definitions(registry: ModelRegistry, failing: str = "") -> dg.Definitions:
+    def work(name: str) -> None:
+        if name == failing:
+            raise RuntimeError(f"{name} fails on purpose")
+
+    @dg.asset(required_resource_keys={"mlflow"}, hooks={mark_mlflow_run_failed})
+    def trained(context: dg.AssetExecutionContext) -> None:
+        context.resources.mlflow.log_param("trees", 10)
+        work("trained")
+
+    @dg.asset(required_resource_keys={"mlflow"}, hooks={mark_mlflow_run_failed}, deps=[trained])
+    def measured(context: dg.AssetExecutionContext) -> None:
+        context.resources.mlflow.log_metric("roc_auc", 0.8)
+        work("measured")
+
+    @dg.asset(deps=[measured])
+    def scored() -> None:
+        if failing == "interrupted":
+            raise dg.DagsterExecutionInterruptedError
+        work("scored")
+
+    return dg.Definitions(
+        assets=[trained, measured, scored],
+        resources={"model_registry": registry, "mlflow": tracked_run},
+        jobs=[dg.define_asset_job("training_job", selection=["trained", "measured"])],
+        executor=dg.in_process_executor,
+    )
+
+
+def mlflow_runs(registry: ModelRegistry) -> dict[str, Any]:
+    """MLflow's runs by the id of the Dagster run; every one must have such an id."""
+    client = registry._client()
+    experiment = client.get_experiment_by_name("fraud_assets")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    by_dagster_run = {run.data.tags["dagster_run_id"]: run for run in runs}
+    assert len(by_dagster_run) == len(runs)
+    return by_dagster_run
+
+
+def test_four_runs_in_one_process_make_four_mlflow_runs_with_the_right_status(registry):
+    with dg.DagsterInstance.ephemeral() as instance:
+        statuses = {}
+        for failing in ("", "trained", "", "measured"):
+            job = tracked_definitions(registry, failing).resolve_job_def("training_job")
+            result = job.execute_in_process(instance=instance, raise_on_error=False)
+            assert result.success is (failing == "")
+            statuses[result.run_id] = "FAILED" if failing else "FINISHED"
+    assert {run_id: run.info.status for run_id, run in mlflow_runs(registry).items()} == statuses
+    assert mlflow.active_run() is None
+    assert not mlflow.is_tracking_uri_set()
+
+
+def test_a_later_step_that_is_not_tracked_leaves_the_mlflow_run_finished(registry):
+    definitions = tracked_definitions(registry, failing="scored")
+    job = definitions.resolve_implicit_global_asset_job_def()
+    assert not job.execute_in_process(raise_on_error=False).success
+    (run,) = mlflow_runs(registry).values()
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"trees": "10"}
+    assert run.data.metrics == {"roc_auc": 0.8}
+
+
+def test_an_error_that_is_raised_through_the_run_leaves_the_mlflow_run_failed(registry):
+    job = tracked_definitions(registry, failing="trained").resolve_job_def("training_job")
+    with pytest.raises(RuntimeError, match="trained fails on purpose"):
+        job.execute_in_process(raise_on_error=True)
+    (run,) = mlflow_runs(registry).values()
+    assert run.info.status == "FAILED"
+
+
+def test_an_interrupted_run_is_killed_in_mlflow_too(registry):
+    job = tracked_definitions(registry, failing="interrupted").resolve_implicit_global_asset_job_def()
+    assert not job.execute_in_process(raise_on_error=False).success
+    (run,) = mlflow_runs(registry).values()
+    assert run.info.status == "KILLED"
+    assert mlflow.active_run() is None
+
+
+def test_a_run_without_tracked_assets_makes_no_mlflow_run(registry):
+    registry.prepare()
+
+    @dg.asset
+    def alone() -> None: ...
+
+    dg.materialize([alone], resources={"model_registry": registry, "mlflow": tracked_run})
+    assert mlflow_runs(registry) == {}
+
+
+def test_a_version_registered_in_a_tracked_run_links_to_it(registry, pipeline, features):
+    @dg.asset(hooks={mark_mlflow_run_failed})
+    def fraud_isolation_forest(model_registry: ModelRegistry, mlflow: dg.ResourceParam[Any]) -> str:
+        mlflow.log_param("trees", 10)
+        return model_registry.register(pipeline, scorer_folder=None, input_example=features.head(5), tags={})
+
+    result = dg.materialize(
+        [fraud_isolation_forest],
+        resources={"model_registry": registry, "mlflow": tracked_run, "io_manager": dg.mem_io_manager},
+    )
+    (version,) = registry.versions()
+    assert version.run_id == mlflow_runs(registry)[result.run_id].info.run_id
+
+
+def test_dagster_mlflow_is_called_with_every_setting_it_insists_on():
+    """A characterization: `env` and `extra_tags` are required though they have no use here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        from dagster_mlflow import mlflow_tracking
+    config_type: Any = mlflow_tracking.config_schema.config_type
+    assert {"experiment_name", "mlflow_tracking_uri", "env", "extra_tags"} <= set(config_type.fields)
+
+
+# --- serving ---
+
+
+@pytest.mark.skipif(not FULL, reason="starts a server: make verify")
+def test_mlflow_models_serve_answers_over_http_with_the_same_scores(registry, pipeline, features, scorer_folder):
+    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}/{version}", "--env-manager", "local"]
+    server = subprocess.Popen(
+        [sys.executable, *command, "--host", "127.0.0.1", "--port", str(port)],
+        # MLflow starts `uvicorn` by its bare name.
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": registry.tracking_uri,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+        start_new_session=True,
+    )
+    try:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            data=json.dumps({"dataframe_split": features.head(50).to_dict(orient="split")}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            predictions = json.load(response)["predictions"]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+    expected = fraud_score(pipeline, features.head(50))
+    assert predictions == [{"fraud_score": score, "is_anomaly": score > 0} for score in expected.tolist()]
+
+
+def wait_until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        assert server.poll() is None, "the server ended by itself"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.5)
+    pytest.fail(f"{url} did not answer")
+
+
+def start_python(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)])
+
+
+def in_a_new_process(code: str) -> None:
+    assert start_python(code).wait(timeout=120) == 0

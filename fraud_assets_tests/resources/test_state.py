@@ -1,0 +1,216 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from fraud_assets.resources.lake import Lake, open_lake
+from fraud_assets.resources.landing_zone import LandingZone
+from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.state import read_state, silver_data_version, silver_states
+from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS, Table
+from fraud_assets.silver.features import EMPTY_TAIL
+from fraud_assets.staleness import GoldState, PlatformState, SilverState, decide
+
+VERSIONS = ("input_version", "lookback_version", "tail_version", "silver_version")
+
+
+class Registry(ModelRegistry):
+    """A registry that knows nothing but which version is behind @prod."""
+
+    prod: str | None
+
+    def prod_version(self) -> str | None:
+        return self.prod
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return open_lake(tmp_path / "data")
+
+
+def put(lake: Lake, table: Table, key: str, *rows: dict[str, Any]) -> None:
+    fillers = {
+        pa.string(): "x",
+        pa.int32(): 1,
+        pa.int64(): 1,
+        pa.float64(): 0.5,
+        pa.bool_(): True,
+        pa.timestamp("us", tz="UTC"): datetime(2026, 1, 5, 12, tzinfo=UTC),
+    }
+    filler = {field.name: fillers[field.type] for field in table.schema}
+    made = pa.Table.from_pylist([filler | row | {table.partition_by: key} for row in rows], schema=table.schema)
+    lake.replace_partition(table, key, made, provenance={})
+
+
+def versions(name: str) -> dict[str, str]:
+    return {column: f"{column} {name}" for column in VERSIONS}
+
+
+def put_build(lake: Lake, key: str, name: str, rows: int) -> None:
+    put(lake, PARTITION_BUILDS, key, {**versions(name), "silver_rows": rows})
+
+
+def put_silver(lake: Lake, key: str, name: str, rows: int) -> None:
+    put(lake, SILVER_TRANSACTIONS, key, *[versions(name)] * rows)
+
+
+def silver(name: str, rows: int) -> SilverState:
+    return SilverState(**versions(name), rows=rows)
+
+
+# Silver
+
+
+def test_a_built_partition_is_known_by_its_rows(lake: Lake) -> None:
+    put_build(lake, "2026-01-05", "first", 2)
+    put_silver(lake, "2026-01-05", "first", 2)
+    assert silver_states(lake) == {"2026-01-05": silver("first", 2)}
+
+
+def test_a_built_partition_without_a_good_row_is_known_too(lake: Lake) -> None:
+    put_build(lake, "2026-01-05", "first", 0)
+    put_silver(lake, "2026-01-05", "first", 0)
+    assert silver_states(lake) == {"2026-01-05": silver("first", 0)}
+
+
+@pytest.mark.parametrize(
+    ("rows_before", "rows_now", "expected"),
+    [
+        pytest.param(2, 3, {"2026-01-05": silver("before", 2)}, id="its rows changed"),
+        pytest.param(2, 0, {"2026-01-05": silver("before", 2)}, id="it lost its rows"),
+        pytest.param(0, 3, {}, id="it got its first rows"),
+    ],
+)
+def test_a_build_that_was_killed_before_its_rows_were_written_does_not_count(
+    lake: Lake, rows_before: int, rows_now: int, expected: dict[str, SilverState]
+) -> None:
+    put_build(lake, "2026-01-05", "before", rows_before)
+    put_silver(lake, "2026-01-05", "before", rows_before)
+    put_build(lake, "2026-01-05", "now", rows_now)  # The run that would write the rows next is gone.
+    assert silver_states(lake) == expected
+
+
+def test_a_partition_may_be_emptied_and_filled_again(lake: Lake) -> None:
+    seen = []
+    for name, rows in (("full", 2), ("empty", 0), ("again", 1)):
+        put_build(lake, "2026-01-05", name, rows)
+        put_silver(lake, "2026-01-05", name, rows)
+        seen.append(silver_states(lake)["2026-01-05"])
+    assert seen == [silver("full", 2), silver("empty", 0), silver("again", 1)]
+
+
+def test_the_silver_data_version_is_of_all_that_a_model_would_see() -> None:
+    five, six = silver("five", 2), silver("six", 1)
+    both = silver_data_version({"2026-01-05": five, "2026-01-06": six})
+    assert both == silver_data_version({"2026-01-06": six, "2026-01-05": five})
+    assert both == silver_data_version({"2026-01-05": five, "2026-01-06": six, "2026-01-07": silver("none", 0)})
+    others = [
+        silver_data_version({"2026-01-05": five}),
+        silver_data_version({"2026-01-05": six, "2026-01-06": five}),
+        silver_data_version({"2026-01-05": five, "2026-01-06": silver("corrected", 1)}),
+        silver_data_version({}),
+    ]
+    assert len({both, *others}) == 5
+    assert len(both) <= 64  # Delta cuts longer texts in its statistics.
+
+
+# The whole
+
+
+def make_source(folder: Path) -> str:
+    path = folder / "small.toml"
+    path.write_text(
+        """
+        name = "small"
+        [partitions]
+        grain = "daily"
+        start = "2026-01-01"
+        [columns]
+        TransactionID = "id"
+        event_timestamp = "time"
+        card_id = "card"
+        TransactionAmt = "amount"
+        ProductCD = "product"
+        is_international_txn = "abroad"
+        [features]
+        high_value_amount = 500.0
+        """
+    )
+    return str(path)
+
+
+def state_of(lake: Lake, tmp_path: Path, *, prod: str | None, rescore_days: int = 0) -> PlatformState:
+    zone = LandingZone(data_dir=lake.data_dir, source=make_source(tmp_path))
+    registry = Registry(
+        tracking_uri="sqlite:///none.db", registry_uri=None, model_name="none", data_dir=lake.data_dir, prod=prod
+    )
+    return read_state(lake, zone, registry, landing=zone.look(), rescore_days=rescore_days)
+
+
+def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
+    state = state_of(lake, tmp_path, prod=None)
+    assert state == PlatformState({}, {}, {}, {}, None, silver_data_version=silver_data_version({}))
+    assert decide(state).everything == ()
+    assert not Path(lake.data_dir).exists()
+
+
+def test_the_state_holds_what_landed_was_built_and_was_scored(lake: Lake, tmp_path: Path) -> None:
+    landed = Path(lake.data_dir) / "landing" / "2026-01-06" / "a.csv"
+    landed.parent.mkdir(parents=True)
+    landed.write_text("id\n")
+    put_build(lake, "2026-01-05", "first", 2)
+    put_silver(lake, "2026-01-05", "first", 2)
+    put(lake, PREDICTIONS, "2026-01-05", *[{"silver_version": "s", "model_version": "3"}] * 2)
+
+    state = state_of(lake, tmp_path, prod="4", rescore_days=2)
+
+    assert list(state.landed) == ["2026-01-06"]
+    assert state.silver == {"2026-01-05": silver("first", 2)}
+    assert state.gold == {"2026-01-05": GoldState(silver_version="s", model_version="3", rows=2)}
+    assert state.previous_key == {"2026-01-05": "2026-01-04", "2026-01-06": "2026-01-05"}
+    assert (state.prod_version, state.rescore_days, state.refused_on) == ("4", 2, None)
+    assert state.silver_data_version == silver_data_version(state.silver)
+    assert [(due.layer, due.key) for due in decide(state).everything] == [
+        ("silver", "2026-01-06"),
+        ("gold", "2026-01-05"),
+    ]
+
+
+def test_no_data_file_is_opened(lake: Lake, tmp_path: Path) -> None:
+    put_build(lake, "2026-01-05", "first", 2)
+    put_silver(lake, "2026-01-05", "first", 2)
+    put(lake, PREDICTIONS, "2026-01-05", {"silver_version": "s", "model_version": "3"})
+    before = state_of(lake, tmp_path, prod="3")
+    for file in Path(lake.data_dir).rglob("*.parquet"):
+        file.unlink()
+    assert state_of(lake, tmp_path, prod="3") == before
+
+
+def test_an_empty_partition_is_not_asked_for_again(lake: Lake, tmp_path: Path) -> None:
+    landed = Path(lake.data_dir) / "landing" / "2026-01-05" / "a.csv"
+    landed.parent.mkdir(parents=True)
+    landed.write_text("id\n")
+    built = {
+        "input_version": state_of(lake, tmp_path, prod="1").landed["2026-01-05"],
+        "lookback_version": EMPTY_TAIL,
+        "tail_version": EMPTY_TAIL,
+        "silver_version": "s",
+    }
+    put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 0})
+    assert decide(state_of(lake, tmp_path, prod="1")).everything == ()
+
+
+def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, tmp_path: Path) -> None:
+    noon = datetime(2026, 2, 1, 12, tzinfo=UTC)
+    for version, decision, minutes in (
+        ("1", "refused", 0),
+        ("2", "refused", 2),
+        ("3", "promoted", 3),
+        ("4", "refused", 1),
+    ):
+        decided = {"decision": decision, "decided_at": noon + timedelta(minutes=minutes)}
+        put(lake, PROMOTIONS, version, {**decided, "silver_data_version": f"d{version}"})
+    assert state_of(lake, tmp_path, prod=None).refused_on == "d2"
+    assert state_of(lake, tmp_path, prod="3").refused_on is None
