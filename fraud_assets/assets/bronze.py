@@ -1,0 +1,62 @@
+"""Bronze: what landed. Observes the landing zone and copies nothing; `fraud_assets.silver.reading` reads the files."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import pyarrow as pa
+
+from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
+from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, provenance
+from fraud_assets.resources.lake import Lake, LakeError
+from fraud_assets.resources.landing_zone import LandingZone, NothingLandedError
+from fraud_assets.resources.tables import RAW_TRANSACTIONS
+from fraud_assets.silver.reading import BrokenFileError
+
+
+@dg.asset(
+    group_name="bronze",
+    kinds={"csv", "parquet"},
+    owners=OWNERS,
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    metadata=table_metadata(RAW_TRANSACTIONS),
+)
+def raw_transactions(
+    context: dg.AssetExecutionContext, lake: Lake, landing_zone: LandingZone
+) -> Iterator[dg.MaterializeResult]:
+    """What landed in a partition: its files, their records and digests. One row per landed file.
+
+    The files stay as the source wrote them, in `landing/<partition key>/`; this asset observes them and copies nothing.
+    """
+    seen: list[list[object]] = []
+
+    def make(key: str) -> PartitionMade:
+        observed_at = datetime.now(tz=UTC)
+        files = landing_zone.files(key)
+        rows = [
+            {
+                "file": file.name,
+                "bytes": file.size,
+                "landed_rows": landing_zone.count_records(file),
+                "content_digest": file.digest,
+                "observed_at": observed_at,
+                "partition_key": key,
+            }
+            for file in files
+        ]
+        table = pa.Table.from_pylist(rows, schema=RAW_TRANSACTIONS.schema)
+        lake.replace_partition(RAW_TRANSACTIONS, key, table, provenance=provenance(context))
+        seen.extend([row["file"], row["landed_rows"], row["content_digest"]] for row in rows)
+        return PartitionMade(
+            rows=len(rows),
+            data_version=landing_zone.input_version(files),
+            metadata={"files": len(rows), "landed_rows": sum(int(str(row["landed_rows"])) for row in rows)},
+        )
+
+    yield from materialize_each(  # type: ignore[misc]
+        context,
+        make,
+        refusals=(NothingLandedError, BrokenFileError, LakeError),
+        preview=lambda: markdown_table(["file", "landed_rows", "content_digest"], seen[:5]),
+    )

@@ -1,0 +1,105 @@
+"""How an asset materializes the partitions of one run: each stands alone, one bad partition does not spoil the others.
+
+A run covers one partition or a contiguous range. What a single partition means is the asset's business.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import dagster as dg
+
+# Partition ranges in one run and dagster-mlflow are beta; what we use of them is pinned by our tests. Every asset
+# module imports this one before it declares an asset: no user shall read a dozen warnings at each command.
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"(dagster|dagster_mlflow|fraud_assets)\..*")
+
+MODEL_VERSION_TAG = "fraud_assets/model_version"
+"""Run tag that pins the model version, so that a scoring run need not ask MLflow."""
+
+
+class PartitionRefusedError(Exception):
+    """A partition cannot be made as things stand; the message says why and what to do. Nothing was written."""
+
+
+@dataclass(frozen=True)
+class PartitionMade:
+    """One partition that was written: its rows, its data version, and what an operator asks first."""
+
+    rows: int
+    data_version: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def provenance(context: dg.AssetExecutionContext, **more: str) -> dict[str, str]:
+    """Return what a commit says of its origin: the run, the asset's code version, and `more`."""
+    code_version = context.assets_def.code_versions_by_key.get(context.asset_key)
+    return {"dagster_run_id": context.run.run_id, "code_version": code_version or "", **more}
+
+
+def materialize_each(
+    context: dg.AssetExecutionContext,
+    make: Callable[[str], PartitionMade],
+    *,
+    refusals: tuple[type[Exception], ...],
+    gate: Callable[[], dg.AssetCheckResult] | None = None,
+    preview: Callable[[], str] | None = None,
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """Make every partition of the run and yield what Dagster is to know of it.
+
+    Args:
+        context: of the asset that is materialized.
+        make: writes one partition.
+        refusals: errors of `make` that stop one partition only; any other error stops the run.
+        gate: gives the result of the asset's blocking check once all partitions were tried.
+        preview: gives a small Markdown table of what was written.
+
+    Raises:
+        dagster.Failure: a partition was refused. The good ones are materialized before it.
+    """
+    keys = context.partition_keys
+    made: dict[str, PartitionMade] = {}
+    refused: dict[str, Exception] = {}
+    for number, key in enumerate(keys, start=1):
+        try:
+            made[key] = make(key)
+            context.log.info(f"[{number}/{len(keys)}] {key}: {made[key].rows:,} rows")
+        except refusals as error:
+            refused[key] = error
+            context.log.error(f"[{number}/{len(keys)}] {key}: {error}")
+
+    shown = {"preview": dg.MarkdownMetadataValue(preview())} if preview is not None and made else {}
+    if refused:
+        for key, partition in made.items():
+            context.log_event(
+                dg.AssetMaterialization(
+                    asset_key=context.asset_key,
+                    partition=key,
+                    metadata={**_metadata(partition), **shown},
+                    tags={"dagster/data_version": partition.data_version},
+                )
+            )
+        if gate is not None:
+            yield gate()
+        raise dg.Failure(
+            description="\n".join(f"{key}: {error}" for key, error in refused.items()),
+            metadata={"refused_partitions": list(refused)},
+            allow_retries=False,
+        )
+    for key, partition in made.items():
+        context.add_asset_metadata(_metadata(partition), partition_key=key)
+    if gate is not None:
+        yield gate()
+    versions = [partition.data_version for partition in made.values()]
+    yield dg.MaterializeResult(
+        metadata=shown,
+        # Dagster takes one data version for all partitions of a run; each partition's own is in its metadata.
+        data_version=dg.DataVersion(
+            versions[0] if len(versions) == 1 else sha256("".join(versions).encode()).hexdigest()[:32]
+        ),
+    )
+
+
+def _metadata(partition: PartitionMade) -> dict[str, Any]:
+    return {"dagster/partition_row_count": partition.rows, **partition.metadata}

@@ -1,0 +1,48 @@
+"""Claims about the stored Silver tables, to run at will. The evaluators are the ones that build and gate Silver."""
+
+import dagster as dg
+
+from fraud_assets.assets.silver import silver_transactions_base
+from fraud_assets.checks.run_partitions import checked_keys
+from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.state import silver_states
+from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS
+from fraud_assets.silver.accounting import account_for_rows
+from fraud_assets.silver.contract import evaluate_features
+
+
+@dg.asset_check(asset=silver_transactions_base)
+def stored_features_match_contract(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+    """The stored features have the contract's names, order, types and rules."""
+    keys = checked_keys(context, list(silver_states(lake)))
+    with lake.connect() as connection:
+        evaluation = evaluate_features(connection, lake.select(SILVER_TRANSACTIONS, keys=keys))
+    return dg.AssetCheckResult(
+        passed=evaluation.passed,
+        description=evaluation.summary(),
+        metadata={
+            "rows": evaluation.rows,
+            "partitions": len(keys),
+            "violations": dict(evaluation.violations),
+        },
+    )
+
+
+@dg.asset_check(asset=silver_transactions_base)
+def rows_are_accounted_for(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+    """Every landed row is in Silver or in quarantine: landed = Silver + quarantined, partition by partition."""
+    keys = checked_keys(context, list(silver_states(lake)))
+    with lake.connect() as connection:
+        accounting = account_for_rows(
+            connection,
+            builds=lake.select(PARTITION_BUILDS, keys=keys),
+            silver=lake.select(SILVER_TRANSACTIONS, keys=keys),
+            quarantined=lake.select(QUARANTINED_TRANSACTIONS, keys=keys),
+        )
+    return dg.AssetCheckResult(
+        passed=not accounting.faults,
+        metadata={"partitions": accounting.partitions, "faults": accounting.faults},
+    )
+
+
+SILVER_CHECKS = [stored_features_match_contract, rows_are_accounted_for]

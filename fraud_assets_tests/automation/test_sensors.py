@@ -1,0 +1,217 @@
+"""The sensors, tick by tick, on a real instance and real files."""
+
+from collections.abc import Callable
+from datetime import date
+
+import dagster as dg
+import pytest
+
+from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
+from fraud_assets.resources.run_locks import hold_run_lock
+from fraud_assets_tests.platform import TestPlatform
+
+MakePlatform = Callable[..., TestPlatform]
+
+
+def tick(platform: TestPlatform, sensor: str) -> tuple[list[dg.RunRequest], str | None]:
+    definitions = platform.definitions
+    resources = {name: platform.resources[name] for name in ("lake", "landing_zone", "model_registry")}
+    with dg.build_sensor_context(
+        instance=platform.instance, resources=resources, repository_def=definitions.get_repository_def()
+    ) as context:
+        result = definitions.resolve_sensor_def(sensor)(context)
+    assert isinstance(result, dg.SensorResult)
+    reason = result.skip_reason
+    return list(result.run_requests or []), reason.skip_message if isinstance(reason, dg.SkipReason) else reason
+
+
+def landed(platform: TestPlatform) -> tuple[list[dg.RunRequest], str | None]:
+    return tick(platform, "landed_partitions_sensor")
+
+
+def unscored(platform: TestPlatform) -> tuple[list[dg.RunRequest], str | None]:
+    return tick(platform, "unscored_partitions_sensor")
+
+
+def ranges(requests: list[dg.RunRequest]) -> list[tuple[str, str]]:
+    return [
+        (request.tags["dagster/asset_partition_range_start"], request.tags["dagster/asset_partition_range_end"])
+        for request in requests
+    ]
+
+
+def record_run(platform: TestPlatform, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """Store a run as the daemon would have made it for the request."""
+    assert request.job_name is not None
+    return platform.instance.create_run_for_job(
+        platform.definitions.resolve_job_def(request.job_name), tags=dict(request.tags), status=status
+    )
+
+
+def test_a_landed_file_counts_at_the_second_tick(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(3)
+
+    assert landed(platform) == ([], "nothing is due")
+    requests, reason = landed(platform)
+
+    assert reason is None
+    assert ranges(requests) == [("2026-01-01", "2026-01-03")]
+    assert requests[0].job_name == "silver_job"
+    assert requests[0].tags["fraud_assets/why"] == "landed, not built yet"
+
+
+def test_a_file_that_grows_waits_until_it_holds_still(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    [day] = platform.simulate(1)
+    landed(platform)
+    day.write_text(day.read_text() + "\n")
+
+    assert landed(platform)[0] == []
+    assert len(landed(platform)[0]) == 1
+
+
+def test_a_repeated_tick_asks_with_the_same_run_key(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(1)
+    landed(platform)
+
+    [first], [again] = landed(platform)[0], landed(platform)[0]
+
+    assert first.run_key == again.run_key
+
+
+def test_days_that_are_not_contiguous_are_asked_for_in_two_runs(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(2)
+    platform.simulate(1, start=date(2026, 1, 5))
+    landed(platform)
+
+    requests, _ = landed(platform)
+
+    assert ranges(requests) == [("2026-01-01", "2026-01-02"), ("2026-01-05", "2026-01-05")]
+    assert len({request.run_key for request in requests}) == 2
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ],
+)
+def test_nothing_is_asked_for_twice_while_a_run_is_in_flight(
+    make_platform: MakePlatform, status: dg.DagsterRunStatus
+) -> None:
+    platform = make_platform()
+    platform.simulate(2)
+    landed(platform)
+    [request], _ = landed(platform)
+    record_run(platform, request, status)
+
+    assert landed(platform) == ([], "2 due and in flight already")
+
+
+def test_a_failed_run_is_tried_again_with_a_fresh_run_key_three_times_in_all(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(1)
+    landed(platform)
+    keys = set()
+    for _ in range(MAX_ATTEMPTS):
+        [request], _ = landed(platform)
+        keys.add(request.run_key)
+        record_run(platform, request, dg.DagsterRunStatus.FAILURE)
+
+    assert len(keys) == MAX_ATTEMPTS == 3
+    assert landed(platform) == ([], "silver 2026-01-01 failed 3 times and waits for a change")
+
+    [day] = platform.simulate(1)
+    day.write_text(day.read_text() + "\n")
+    landed(platform)
+    assert len(landed(platform)[0]) == 1
+
+
+def test_what_became_due_again_after_a_success_is_asked_for_again(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(1)
+    landed(platform)
+    [request], _ = landed(platform)
+    record_run(platform, request, dg.DagsterRunStatus.SUCCESS)
+
+    [again], _ = landed(platform)
+
+    assert again.tags[CAUSE_TAG] == request.tags[CAUSE_TAG]
+    assert again.run_key != request.run_key
+
+
+def test_a_run_whose_process_is_gone_is_reported_failed_and_its_partitions_are_due_again(
+    make_platform: MakePlatform,
+) -> None:
+    platform = make_platform()
+    platform.simulate(1)
+    landed(platform)
+    [request], _ = landed(platform)
+    run = record_run(platform, request, dg.DagsterRunStatus.STARTED)
+    lock = platform.data_dir / ".runs" / f"{run.run_id}.lock"
+    with hold_run_lock(str(platform.data_dir), run.run_id):
+        assert lock.exists()
+        assert landed(platform)[0] == []
+
+    # A killed process leaves its lock file and frees the lock.
+    lock.touch()
+    [again], _ = landed(platform)
+
+    assert again.run_key != request.run_key
+    found = platform.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_new_feed_gets_silver_then_a_model_then_gold(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(3)
+    assert unscored(platform) == ([], "nothing is due")
+    landed(platform)
+    assert unscored(platform) == ([], "nothing is due")
+
+    launched = []
+    for _ in range(6):
+        for sensor in ("landed_partitions_sensor", "unscored_partitions_sensor"):
+            for request in tick(platform, sensor)[0]:
+                assert request.job_name is not None
+                launched.append(request.job_name)
+                result = platform.definitions.resolve_job_def(request.job_name).execute_in_process(
+                    instance=platform.instance, tags=dict(request.tags)
+                )
+                assert result.success
+
+    assert launched == ["silver_job", "training_job", "scoring_job"]
+    assert {gold.model_version for gold in platform.state().gold.values()} == {"1"}
+    assert platform.lake.views_are_current()
+
+
+def test_a_scoring_run_is_pinned_to_the_version_that_the_tick_saw(scored_platform: TestPlatform) -> None:
+    scored_platform.simulate(1, start=date(2026, 1, 7))
+    scored_platform.definitions.resolve_job_def("silver_job").execute_in_process(
+        instance=scored_platform.instance,
+        tags={
+            "dagster/asset_partition_range_start": "2026-01-07",
+            "dagster/asset_partition_range_end": "2026-01-07",
+        },
+    )
+    landed(scored_platform)
+
+    [request], _ = unscored(scored_platform)
+
+    assert request.tags["fraud_assets/model_version"] == "1"
+    assert ranges([request]) == [("2026-01-07", "2026-01-07")]
+
+
+def test_both_sensors_run_from_the_start_and_say_what_they_do(make_platform: MakePlatform) -> None:
+    sensors = list(make_platform().definitions.sensors or [])
+
+    assert [sensor.name for sensor in sensors] == ["landed_partitions_sensor", "unscored_partitions_sensor"]
+    assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
+    assert all(sensor.description for sensor in sensors)

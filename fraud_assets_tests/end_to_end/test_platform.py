@@ -1,0 +1,373 @@
+"""The whole way, as a user goes it: land, run, look; correct, break, and look again."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fraud_assets.assets import silver as silver_assets
+from fraud_assets.assets.model import move_prod, promotion_history
+from fraud_assets.checks.gold import GOLD_CHECKS
+from fraud_assets.checks.model import MODEL_CHECKS
+from fraud_assets.checks.silver import SILVER_CHECKS
+from fraud_assets.resources.tables import (
+    EVALUATION_METRICS,
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    QUARANTINED_TRANSACTIONS,
+    SILVER_TRANSACTIONS,
+)
+from fraud_assets.silver.contract import as_features, evaluate_features
+from fraud_assets.staleness import decide
+from fraud_assets_tests.platform import TestPlatform
+
+MakePlatform = Callable[..., TestPlatform]
+
+SIX_DAYS = [f"2026-01-0{day}" for day in range(1, 7)]
+
+
+def test_a_first_run_takes_a_feed_from_landing_to_gold(scored_platform: TestPlatform) -> None:
+    state = scored_platform.state()
+
+    assert list(state.landed) == SIX_DAYS
+    assert state.prod_version == "1"
+    assert {key: gold.rows for key, gold in state.gold.items()} == {
+        key: silver.rows for key, silver in state.silver.items()
+    }
+    assert {gold.model_version for gold in state.gold.values()} == {"1"}
+    [(landed, silver, quarantined)] = scored_platform.rows(
+        "SELECT sum(landed_rows), sum(silver_rows), sum(quarantined_rows) FROM {builds}", builds=PARTITION_BUILDS
+    )
+    assert landed == silver + quarantined
+    assert scored_platform.rows("SELECT count(*) FROM {t}", t=SILVER_TRANSACTIONS) == [(silver,)]
+    assert scored_platform.rows("SELECT count(*) FROM {t}", t=QUARANTINED_TRANSACTIONS) == [(quarantined,)]
+    assert quarantined > 0
+
+
+def test_a_second_run_finds_nothing_due(scored_platform: TestPlatform) -> None:
+    assert decide(scored_platform.state()).everything == ()
+    assert scored_platform.run() == []
+
+
+def test_gold_equals_pyfunc_and_the_pipeline_to_the_bit(scored_platform: TestPlatform) -> None:
+    registry = scored_platform.model_registry
+    with scored_platform.lake.connect() as connection:
+        joined = connection.sql(
+            f"SELECT silver.*, fraud_score, is_anomaly, score_percentile "
+            f"FROM {scored_platform.lake.select(SILVER_TRANSACTIONS)} AS silver "
+            f"JOIN {scored_platform.lake.select(PREDICTIONS)} AS gold USING (partition_key, TransactionID)"
+        ).df()
+    features = as_features(joined)
+    with registry.as_mlflow_default():
+        import mlflow
+
+        predicted = mlflow.pyfunc.load_model("models:/fraud_isolation_forest@prod").predict(features)
+    decided = -registry.load_pipeline("1").decision_function(features)
+
+    np.testing.assert_array_equal(joined["fraud_score"], predicted["fraud_score"])
+    np.testing.assert_array_equal(joined["is_anomaly"], predicted["is_anomaly"])
+    np.testing.assert_array_equal(joined["fraud_score"], decided)
+    assert 0.005 < joined["is_anomaly"].mean() < 0.1
+    assert joined["score_percentile"].between(0, 1).all()
+
+
+def test_a_correction_redoes_only_what_depends_on_it(scored_platform: TestPlatform) -> None:
+    before = scored_platform.state()
+    [day] = scored_platform.simulate(1, start=date(2026, 1, 3), dirt=True)
+    lines = day.read_text().splitlines(keepends=True)
+    day.write_text("".join([lines[0], *lines[2:]]))
+
+    steps = scored_platform.run()
+
+    after = scored_platform.state()
+    assert [(step.request.layer, step.request.keys) for step in steps] == [
+        ("silver", ("2026-01-03",)),
+        ("gold", ("2026-01-03",)),
+    ]
+    assert [key for key in SIX_DAYS if before.silver[key] != after.silver[key]] == ["2026-01-03"]
+    assert after.silver["2026-01-03"].rows == before.silver["2026-01-03"].rows - 1
+
+
+def test_rows_landed_late_near_midnight_make_the_next_day_due(scored_platform: TestPlatform) -> None:
+    before = scored_platform.state()
+    [day] = scored_platform.simulate(1, start=date(2026, 1, 3), dirt=True)
+    header, first, *_ = day.read_text().splitlines()
+    columns = dict(zip(header.split(","), first.split(","), strict=True))
+    late = columns | {"TransactionID": "late", "TransactionDT": str(86_400 * 4 - 60), "isFraud": ""}
+    (day.parent / "late.csv").write_text(f"{header}\n{','.join(late.values())}\n")
+
+    steps = scored_platform.run()
+
+    after = scored_platform.state()
+    assert [step.request.keys for step in steps if step.request.layer == "silver"] == [
+        ("2026-01-03",),
+        ("2026-01-04",),
+    ]
+    assert after.silver["2026-01-04"].lookback_version == after.silver["2026-01-03"].tail_version
+    assert before.silver["2026-01-04"].silver_version == after.silver["2026-01-04"].silver_version
+    assert [step.request.keys for step in steps if step.request.layer == "gold"] == [("2026-01-03",)]
+
+
+def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_platform: TestPlatform) -> None:
+    result = scored_platform.definitions.resolve_job_def("training_job").execute_in_process(
+        instance=scored_platform.instance,
+        run_config={"ops": {"fraud_isolation_forest": {"config": {"random_state": 7}}}},
+    )
+    assert result.success
+    move_prod(
+        scored_platform.lake,
+        scored_platform.model_registry,
+        "2",
+        decision="promoted",
+        decided_by="a test",
+        reason="to move @prod",
+        run_provenance={},
+    )
+    assert decide(scored_platform.state()).everything == ()
+    [day] = scored_platform.simulate(1, start=date(2026, 1, 3), dirt=True)
+    day.write_text("".join(day.read_text().splitlines(keepends=True)[:-5]))
+    scored_platform.simulate(1, start=date(2026, 1, 7))
+
+    scored_platform.run()
+
+    versions = {key: gold.model_version for key, gold in scored_platform.state().gold.items()}
+    assert versions == dict.fromkeys(SIX_DAYS, "1") | {"2026-01-07": "2"}
+
+
+def test_rescore_days_move_the_latest_days_to_the_present_version(scored_platform: TestPlatform) -> None:
+    scored_platform.definitions.resolve_job_def("training_job").execute_in_process(instance=scored_platform.instance)
+    scored_platform.model_registry.set_prod("2")
+    moving = replace(scored_platform, rescore_days=2)
+
+    moving.run()
+
+    versions = [gold.model_version for _, gold in sorted(moving.state().gold.items())]
+    assert versions == ["1", "1", "1", "1", "2", "2"]
+
+
+def test_a_broken_file_stops_its_partition_and_no_other(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    _, broken, _ = platform.simulate(3)
+    header, *rows = broken.read_text().splitlines(keepends=True)
+    broken.write_text("".join([header.replace("card1", "card_one"), *rows]))
+
+    [step, *_] = platform.run()
+
+    assert step.request.keys == ("2026-01-01", "2026-01-02", "2026-01-03")
+    assert "2026-01-02/simulated-2026-01-02.csv" in step.problem
+    assert "card1" in step.problem
+    assert sorted(platform.state().silver) == ["2026-01-01", "2026-01-03"]
+
+
+def test_the_last_good_version_of_a_partition_stays_when_its_correction_is_broken(
+    scored_platform: TestPlatform,
+) -> None:
+    before = scored_platform.state()
+    (scored_platform.landing_zone.folder / "2026-01-03" / "worse.csv").write_text("no,such,columns\n1,2,3\n")
+
+    [step] = scored_platform.run()
+
+    assert "worse.csv" in step.problem
+    assert scored_platform.state().silver == before.silver
+    assert scored_platform.state().gold == before.gold
+
+
+def test_a_partition_without_a_good_row_is_built_once(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    [day] = platform.simulate(1)
+    header, first, *_ = day.read_text().splitlines()
+    amount = header.split(",").index("TransactionAmt")
+    bad = first.split(",")
+    bad[amount] = "n/a"
+    day.write_text(f"{header}\n{','.join(bad)}\n")
+
+    [step] = platform.run()
+
+    assert step.problem == ""
+    assert platform.run() == []
+    assert platform.state().silver["2026-01-01"].rows == 0
+    assert platform.rows("SELECT reasons FROM {t}", t=QUARANTINED_TRANSACTIONS) == [(["unreadable_TransactionAmt"],)]
+
+
+def test_features_that_break_the_contract_are_never_stored(
+    make_platform: MakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = make_platform()
+    platform.simulate(3)
+    real = silver_assets.build_partition
+
+    def faulty(connection: Any, source: Any, key: str, *args: Any, **kwargs: Any) -> Any:
+        build = real(connection, source, key, *args, **kwargs)
+        if key != "2026-01-02":
+            return build
+        connection.execute("UPDATE silver_rows SET txn_count_5min = 0")
+        return replace(build, evaluation=evaluate_features(connection, "silver_rows"))
+
+    monkeypatch.setattr(silver_assets, "build_partition", faulty)
+    result = platform.definitions.resolve_job_def("silver_job").execute_in_process(
+        instance=platform.instance,
+        tags={
+            "dagster/asset_partition_range_start": "2026-01-01",
+            "dagster/asset_partition_range_end": "2026-01-03",
+        },
+        raise_on_error=False,
+    )
+
+    checks = {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
+    made = [
+        event.partition
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key == dg.AssetKey("silver_transactions_base")
+    ]
+    assert not result.success
+    assert checks["features_match_contract"] is False
+    assert made == ["2026-01-01", "2026-01-03"]
+    assert sorted(platform.state().silver) == ["2026-01-01", "2026-01-03"]
+    assert platform.rows("SELECT DISTINCT partition_key FROM {t} ORDER BY 1", t=PARTITION_BUILDS) == [
+        ("2026-01-01",),
+        ("2026-01-03",),
+    ]
+
+
+def run_checks(platform: TestPlatform) -> dict[str, bool]:
+    claims = [*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS]
+    job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks(*claims))
+    definitions = dg.Definitions.merge(platform.definitions, dg.Definitions(jobs=[job]))
+    result = definitions.resolve_job_def("checks").execute_in_process(instance=platform.instance, raise_on_error=False)
+    return {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
+
+
+def test_the_stored_checks_hold_and_each_fails_for_its_own_fault(scored_platform: TestPlatform) -> None:
+    names = (
+        "stored_features_match_contract",
+        "rows_are_accounted_for",
+        "signature_matches_contract",
+        "every_transaction_is_scored_once",
+    )
+    assert run_checks(scored_platform) == dict.fromkeys(names, True)
+
+    def store(table: Any, change: str) -> None:
+        with scored_platform.lake.connect() as connection:
+            changed = connection.sql(change.format(rows=scored_platform.lake.select(table, keys=["2026-01-02"])))
+            rows = pa.Table.from_batches(
+                [pa.record_batch(batch.columns, schema=table.schema) for batch in changed.to_arrow_reader()],
+                schema=table.schema,
+            )
+        scored_platform.lake.replace_partition(table, "2026-01-02", rows, provenance={})
+
+    store(PREDICTIONS, "FROM {rows} UNION ALL (FROM {rows} LIMIT 1)")
+    store(QUARANTINED_TRANSACTIONS, "FROM {rows} LIMIT 0")
+    store(SILVER_TRANSACTIONS, "SELECT * REPLACE (-1.0::DOUBLE AS avg_amount_5min) FROM {rows}")
+
+    assert run_checks(scored_platform) == dict.fromkeys(names, False) | {"signature_matches_contract": True}
+
+
+def without_labels(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.startswith("isFraud"))
+
+
+@pytest.fixture
+def simulated_source(tmp_path: Path) -> Callable[..., str]:
+    """Write a changed copy of the packaged source and return its path."""
+
+    def write(change: Callable[[str], str]) -> str:
+        from fraud_assets.silver import source
+
+        packaged = Path(source.__file__).with_name("sources") / "simulated.toml"
+        path = tmp_path / "changed.toml"
+        path.write_text(change(packaged.read_text()))
+        return str(path)
+
+    return write
+
+
+def test_a_feed_without_labels_is_scored_and_its_quality_is_not_measurable(
+    make_platform: MakePlatform, simulated_source: Callable[..., str]
+) -> None:
+    platform = make_platform(source=simulated_source(without_labels))
+    platform.simulate(4)
+
+    assert [step.problem for step in platform.run()] == ["", "", ""]
+
+    metrics = platform.rows(
+        "SELECT DISTINCT value, not_measurable FROM {t} WHERE metric = 'roc_auc'", t=EVALUATION_METRICS
+    )
+    assert metrics == [(None, "no row has a label")]
+    assert platform.state().prod_version == "1"
+    assert "not measurable" in promotion_history(platform.lake)[0]["reason"]
+
+
+def test_a_changed_source_makes_its_partitions_due_and_says_so(
+    scored_platform: TestPlatform, simulated_source: Callable[..., str]
+) -> None:
+    source = simulated_source(lambda text: text.replace("high_value_amount = 500", "high_value_amount = 400"))
+    changed = replace(scored_platform, source=source)
+
+    plan = decide(changed.state())
+
+    assert {due.why for due in plan.silver} == {"source file changed"}
+    assert [due.key for due in plan.silver] == SIX_DAYS
+
+
+def test_an_hourly_feed_goes_the_same_way(make_platform: MakePlatform, simulated_source: Callable[..., str]) -> None:
+    platform = make_platform(source=simulated_source(lambda text: text.replace('grain = "daily"', 'grain = "hourly"')))
+    days = make_platform(source="simulated").simulate(1, rows_per_day=1500)
+    landed_elsewhere = days[0].rename(platform.data_dir.parent / "day.csv")
+    with platform.lake.connect() as connection:
+        pieces = platform.landing_zone.land(connection, landed_elsewhere)
+    days[0].parent.rmdir()
+
+    assert [step.problem for step in platform.run()] == ["", "", ""]
+
+    state = platform.state()
+    assert len(pieces) == len(state.silver) == len(state.gold) == 24
+    assert sorted(state.gold)[5] == "2026-01-01-05"
+    assert decide(state).everything == ()
+
+
+def test_too_few_rows_to_train_on_is_said_with_what_to_do(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(2, rows_per_day=20)
+
+    *_, training = platform.run()
+
+    assert training.request.layer == "model"
+    assert "rows are too few to train on" in training.problem
+    assert "fraud-assets land" in training.problem
+    assert platform.state().prod_version is None
+
+
+def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
+    make_platform: MakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fraud_assets.model import promotion
+
+    platform = make_platform()
+    platform.simulate(4)
+    monkeypatch.setattr(promotion, "ALERT_RATE_BAND", (0.9, 1.0))
+
+    steps = platform.run()
+
+    assert "was refused" in steps[-1].problem
+    assert "fraud-assets promote 1" in steps[-1].problem
+    assert platform.run() == []
+    assert [row["decision"] for row in promotion_history(platform.lake)] == ["refused"]
+    platform.simulate(1, start=date(2026, 1, 5))
+    assert [due.why for due in decide(platform.state()).silver] == ["landed, not built yet"]
+    assert [step.request.layer for step in platform.run()] == ["silver", "model"]
+
+
+def test_materializing_gold_without_silver_names_the_command_that_helps(scored_platform: TestPlatform) -> None:
+    scored_platform.simulate(1, start=date(2026, 1, 8))
+
+    result = scored_platform.materialize("fraud_predictions", partition_key="2026-01-08")
+
+    assert not result.success
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "`fraud-assets run`" in str(failure.step_failure_data.user_failure_data)

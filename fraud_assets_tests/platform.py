@@ -1,0 +1,111 @@
+"""A whole platform on a temporary directory: real lake, landing zone, registry, definitions and Dagster instance."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from fraud_assets.automation.foreground import Ended, run_due
+from fraud_assets.definitions import build_definitions, build_resources
+from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.landing_zone import LandingZone
+from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.state import read_state
+from fraud_assets.resources.tables import Table
+from fraud_assets.settings import Settings
+from fraud_assets.simulator.writing import write_day
+from fraud_assets.staleness import PlatformState
+
+FIRST_DAY = date(2026, 1, 1)
+
+
+@dataclass(frozen=True)
+class TestPlatform:
+    """One feed in `data_dir`, used as the command line uses it."""
+
+    __test__ = False
+
+    data_dir: Path
+    instance: dg.DagsterInstance
+    source: str = "simulated"
+    rescore_days: int = 0
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings(
+            _env_file=None,  # pyright: ignore[reportCallIssue] a parameter of pydantic-settings
+            source=self.source,
+            data_dir=self.data_dir,
+            rescore_days=self.rescore_days,
+            MLFLOW_TRACKING_URI=None,
+            MLFLOW_REGISTRY_URI=None,
+        )
+
+    @cached_property
+    def resources(self) -> dict[str, Any]:
+        return build_resources(self.settings)
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        return build_definitions(self.settings)
+
+    @property
+    def lake(self) -> Lake:
+        return self.resources["lake"]
+
+    @property
+    def landing_zone(self) -> LandingZone:
+        return self.resources["landing_zone"]
+
+    @property
+    def model_registry(self) -> ModelRegistry:
+        return self.resources["model_registry"]
+
+    def simulate(self, days: int, *, start: date = FIRST_DAY, rows_per_day: int = 700, **options: Any) -> list[Path]:
+        return [
+            write_day(start + timedelta(days=day), self.landing_zone.folder, rows_per_day=rows_per_day, **options)
+            for day in range(days)
+        ]
+
+    def run(self) -> list[Ended]:
+        """Do what is due, as `fraud-assets run` does."""
+        steps = run_due(
+            self.definitions,
+            self.instance,
+            lake=self.lake,
+            landing_zone=self.landing_zone,
+            model_registry=self.model_registry,
+            rescore_days=self.rescore_days,
+        )
+        return [step for step in steps if isinstance(step, Ended)]
+
+    def state(self) -> PlatformState:
+        return read_state(
+            self.lake,
+            self.landing_zone,
+            self.model_registry,
+            landing=self.landing_zone.look(),
+            rescore_days=self.rescore_days,
+        )
+
+    def materialize(self, *assets: str, partition_key: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
+        """Materialize assets in one run, by themselves, without their checks."""
+        return dg.materialize(
+            [asset for asset in self.definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)],
+            selection=list(assets),
+            resources=self.resources,
+            partition_key=partition_key,
+            instance=self.instance,
+            tags=tags,
+            raise_on_error=False,
+        )
+
+    def rows(self, query: str, **tables: Table) -> list[tuple[Any, ...]]:
+        """Query tables by the names given: rows("SELECT count(*) FROM {gold}", gold=PREDICTIONS)."""
+        with self.lake.connect() as connection:
+            return connection.execute(
+                query.format(**{name: self.lake.select(table) for name, table in tables.items()})
+            ).fetchall()

@@ -1,0 +1,109 @@
+"""The code location: the names that users rely on, and that loading it costs and changes nothing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fraud_assets_tests.platform import TestPlatform
+
+_LOOK = """
+import json, os, sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+import fraud_assets.definitions
+print(json.dumps({"modules": sorted(sys.modules), "opened": opened}))
+"""
+
+
+def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOK],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(done.stdout.splitlines()[-1])
+
+    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow"} & set(seen["modules"])
+    assert list(tmp_path.iterdir()) == []
+    data = [
+        Path(name) for name in seen["opened"] if name.endswith((".toml", ".env", ".duckdb", ".db", ".csv", ".json"))
+    ]
+    assert {path.name for path in data if "site-packages" not in path.parts} <= {"simulated.toml", ".env"}
+    assert done.stderr == ""
+
+
+def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]) -> None:
+    definitions = make_platform().definitions
+    graph = definitions.resolve_asset_graph()
+    groups = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
+
+    assert groups == {
+        "raw_transactions": "bronze",
+        "silver_transactions_base": "silver",
+        "fraud_isolation_forest": "model",
+        "evaluation_metrics": "model",
+        "prod_model": "model",
+        "fraud_predictions": "gold",
+    }
+    assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
+    assert {key.name for key in graph.asset_check_keys} == {
+        "features_match_contract",
+        "stored_features_match_contract",
+        "rows_are_accounted_for",
+        "signature_matches_contract",
+        "every_transaction_is_scored_once",
+    }
+
+
+def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPlatform]) -> None:
+    graph = make_platform().definitions.resolve_asset_graph()
+    parents = {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+
+    assert parents == {
+        "raw_transactions": set(),
+        "silver_transactions_base": {"raw_transactions"},
+        "fraud_isolation_forest": {"silver_transactions_base"},
+        "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
+        "prod_model": {"evaluation_metrics"},
+        "fraud_predictions": {"silver_transactions_base", "prod_model"},
+    }
+
+
+def test_every_asset_says_what_it_is_and_who_owns_it(make_platform: Callable[..., TestPlatform]) -> None:
+    graph = make_platform().definitions.resolve_asset_graph()
+
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description, key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.backfill_policy == dg.BackfillPolicy.single_run(), key
+
+
+@pytest.mark.parametrize(("grain", "count", "last"), [("daily", 31, "2026-01-31"), ("hourly", 744, "2026-01-31-23")])
+def test_partitions_come_from_the_source_file(
+    make_platform: Callable[..., TestPlatform], tmp_path: Path, grain: str, count: int, last: str
+) -> None:
+    from fraud_assets.silver import source
+
+    packaged = Path(source.__file__).with_name("sources") / "simulated.toml"
+    copy = tmp_path / "feed.toml"
+    copy.write_text(packaged.read_text().replace('grain = "daily"', f'grain = "{grain}"'))
+
+    graph = make_platform(source=str(copy)).definitions.resolve_asset_graph()
+    partitions = graph.get(dg.AssetKey("fraud_predictions")).partitions_def
+    assert partitions is not None
+    keys = partitions.get_partition_keys()
+
+    assert (len(keys), keys[-1]) == (count, last)
