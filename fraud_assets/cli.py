@@ -1,0 +1,310 @@
+"""The command line `fraud-assets`: lands, does what is due, shows what is due and why, and what came out.
+
+Each command is a few lines: what is due is decided in `fraud_assets.staleness`, what runs are Dagster's jobs. An
+expected fault ends in one line that says what to do, never in a traceback.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fraud_assets import console
+from fraud_assets.resources.lake import Lake, LakeError, open_lake
+from fraud_assets.resources.landing_zone import AnotherGrainError, Landing, LandingZone, NothingLandedError
+from fraud_assets.resources.model_registry import ModelRegistry, NoModelError
+from fraud_assets.resources.state import read_state
+from fraud_assets.settings import Settings, SettingsError, load_settings
+from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.source import Source, SourceError, load_source
+from fraud_assets.staleness import PlatformState
+
+_EXPECTED: Final = (
+    SettingsError,
+    SourceError,
+    BrokenFileError,
+    NothingLandedError,
+    NoModelError,
+    LakeError,
+    AnotherGrainError,
+)
+"""Faults of data, settings or order of work: their messages stand for themselves."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One feed's resources, opened when they are first used."""
+
+    settings: Settings
+    source: Source
+
+    @property
+    def data_dir(self) -> Path:
+        """Where everything of the feed lies."""
+        return self.settings.resolved_data_dir(self.source)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The tables."""
+        return open_lake(self.data_dir)
+
+    @cached_property
+    def landing_zone(self) -> LandingZone:
+        """The landed files."""
+        return LandingZone(data_dir=str(self.data_dir), source=self.settings.source)
+
+    @cached_property
+    def model_registry(self) -> ModelRegistry:
+        """The models."""
+        return ModelRegistry(
+            tracking_uri=self.settings.resolved_tracking_uri(self.source),
+            registry_uri=self.settings.mlflow_registry_uri,
+            model_name=self.settings.model_name,
+            data_dir=str(self.data_dir),
+        )
+
+    def state(self) -> tuple[Landing, PlatformState]:
+        """What landed, and the state that decides what is due; looking leaves no trace."""
+        landing = self.landing_zone.look(remember=False)
+        return landing, read_state(
+            self.lake,
+            self.landing_zone,
+            self.model_registry,
+            landing=landing,
+            rescore_days=self.settings.rescore_days,
+        )
+
+
+class _Command(click.Group):
+    """Turns expected faults into one line and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _EXPECTED as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # The reader of a pipe has seen enough; click ends quietly.
+        except OSError as error:
+            raise click.ClickException(
+                f"{error.strerror}: {error.filename}. Check FRAUD_DATA_DIR and its permissions."
+            ) from error
+
+
+def _platform() -> Platform:
+    settings = load_settings()
+    platform = Platform(settings, settings.load_source())
+    platform.landing_zone.claim()
+    return platform
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Score card transactions for fraud: land files, run what is due, look at the result."""
+
+
+@main.command()
+@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), help="First day. Default: the source's first.")
+@click.option("--days", type=click.IntRange(min=1), default=30, show_default=True, help="How many days.")
+@click.option("--rows-per-day", type=click.IntRange(min=1), default=3000, show_default=True)
+@click.option("--profile", type=click.Choice(["default", "hard"]), default="default", show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--format", "file_format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.option("--dirt", is_flag=True, help="With a few bad rows, as real feeds have.")
+def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, file_format: Any, dirt: bool) -> None:
+    """Land synthetic days of the source `simulated`."""
+    from fraud_assets.simulator.writing import write_day
+
+    platform = _platform()
+    if platform.source.name != "simulated":
+        raise click.ClickException(
+            f"Synthetic days fit the source `simulated`; FRAUD_SOURCE is {platform.settings.source}. "
+            "Unset it, or land your own files with `fraud-assets land FILE`."
+        )
+    first: date = start.date() if start else platform.source.partitions.start
+    last = first + timedelta(days=days - 1)
+    outside = [day for day in (first, last) if not platform.source.in_range(day.isoformat())]
+    if outside:
+        raise click.ClickException(
+            f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
+            f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
+        )
+    written = [
+        write_day(
+            first + timedelta(days=day),
+            platform.landing_zone.folder,
+            format=file_format,
+            dirt=dirt,
+            seed=seed,
+            profile=profile,
+            rows_per_day=rows_per_day,
+        )
+        for day in range(days)
+    ]
+    last = first + timedelta(days=days - 1)
+    click.echo(
+        f"Landed     {len(written)} synthetic days, {first} to {last}, in {console.shown(platform.landing_zone.folder)}"
+    )
+
+
+@main.command("try")
+@click.argument("source_file", metavar="SOURCE.toml")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def try_source(source_file: str, file: Path) -> None:
+    """Show what a source file makes of a raw file: good rows, refused rows and why. Writes nothing."""
+    source = load_source(source_file)
+    with open_lake(Path.cwd()).connect() as connection:
+        console.show_trial(connection, source, RawFile(path=file, name=file.name), source_file=source_file)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--replace", is_flag=True, help="Put the other files of the touched partitions aside.")
+def land(files: tuple[Path, ...], replace: bool) -> None:
+    """Split raw files into landing partitions by event time. Landing the same rows twice changes nothing."""
+    platform = _platform()
+    for file in files:
+        with platform.lake.connect() as connection:
+            console.show_landed(file, platform.landing_zone.land(connection, file, replace=replace))
+    for note in platform.landing_zone.look().notes:
+        click.echo(f"Note       {note}")
+
+
+@main.command()
+def run() -> None:
+    """Do whatever is due, in the foreground: build Silver, train a first model, score."""
+    platform = _platform()
+    landing, _ = platform.state()
+    if not landing.partitions:
+        for note in landing.notes:
+            click.echo(f"Note       {note}")
+        raise NothingLandedError(
+            f"Nothing landed in {console.shown(platform.landing_zone.folder)}. "
+            "Land files with `fraud-assets land FILE`, or synthetic ones with `fraud-assets simulate`."
+        )
+    from fraud_assets.automation.foreground import run_due
+    from fraud_assets.definitions import build_definitions
+
+    with _instance() as instance:
+        problems = console.show_progress(
+            run_due(
+                build_definitions(platform.settings),
+                instance,
+                lake=platform.lake,
+                landing_zone=platform.landing_zone,
+                model_registry=platform.model_registry,
+                rescore_days=platform.settings.rescore_days,
+            )
+        )
+    if not platform.lake.views_are_current():
+        platform.lake.publish_views()
+    console.show_summary(platform.lake, platform.model_registry, landing=platform.landing_zone.look())
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: everything, as one JSON object.")
+def status(as_json: bool) -> None:
+    """Show each partition and the model: what is due and why. Changes nothing."""
+    platform = _platform()
+    landing, state = platform.state()
+    if as_json:
+        click.echo(json.dumps(console.status_of(state, landing), indent=2))
+    else:
+        console.show_status(state, landing, platform.lake)
+        if platform.data_dir.is_dir():
+            console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
+
+
+@main.command()
+@click.argument("version")
+@click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
+@click.option("--reason", default="promoted by hand", show_default=True, help="Why; it is recorded.")
+def promote(version: str, decided_by: str | None, reason: str) -> None:
+    """Put a registered version behind @prod, whatever the gate said, on the record."""
+    from fraud_assets.assets.model import move_prod
+
+    platform = _platform()
+    before = platform.model_registry.prod_version()
+    if version == before:
+        click.echo(f"Version {version} is behind @prod already.")
+        return
+    move_prod(
+        platform.lake,
+        platform.model_registry,
+        version,
+        decision="promoted",
+        decided_by=decided_by or _user(),
+        reason=reason,
+        run_provenance={"command": "promote"},
+    )
+    click.echo(f"@prod      version {version} (before: {before or 'none'}). `fraud-assets rollback` takes it back.")
+
+
+@main.command()
+@click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; it is recorded.")
+def rollback(decided_by: str | None, reason: str) -> None:
+    """Put the version that was behind @prod before back there."""
+    from fraud_assets.assets.model import move_prod, promotion_history
+
+    platform = _platform()
+    now = platform.model_registry.prod_version()
+    moves = [row for row in promotion_history(platform.lake) if row["decision"] != "refused"]
+    before = next((row["previous_version"] for row in moves if row["model_version"] == now), None)
+    if now is None or before is None:
+        raise NoModelError(
+            "There is no version to go back to: no earlier one was behind @prod. "
+            "`fraud-assets promote VERSION --reason TEXT` sets any registered version."
+        )
+    move_prod(
+        platform.lake,
+        platform.model_registry,
+        before,
+        decision="rolled back",
+        decided_by=decided_by or _user(),
+        reason=reason,
+        run_provenance={"command": "rollback"},
+    )
+    click.echo(f"@prod      version {before} (before: {now}). Scored partitions keep their version.")
+
+
+@main.command()
+@click.argument("query")
+def sql(query: str) -> None:
+    """Query the tables, read-only, e.g. "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 5"."""
+    platform = _platform()
+    if not platform.lake.views_are_current():
+        platform.lake.publish_views()
+    console.show_query(platform.lake, query)
+
+
+@contextmanager
+def _instance() -> Iterator[Any]:
+    """Give the Dagster instance that `dagster dev` would use here, or one that forgets where there is none."""
+    import dagster as dg
+
+    home: Callable[[], dg.DagsterInstance] | None = None
+    if os.environ.get("DAGSTER_HOME"):
+        home = dg.DagsterInstance.get
+    elif Path("dagster.yaml").exists():
+        home = lambda: dg.DagsterInstance.from_config(str(Path.cwd()))  # noqa: E731
+    with (home or dg.DagsterInstance.ephemeral)() as instance:
+        yield instance
+
+
+def _user() -> str:
+    return os.environ.get("USER") or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""What the command line says: words and tables for a person at a terminal. Decides nothing, changes nothing."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import duckdb
+
+from fraud_assets.model.records import evaluation_of, quality_rows
+from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.landing_zone import LandedPiece, Landing
+from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.tables import (
+    EVALUATION_METRICS,
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    SILVER_TRANSACTIONS,
+)
+from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.source import Source
+from fraud_assets.staleness import Due, PlatformState, decide
+
+if TYPE_CHECKING:
+    from fraud_assets.automation.foreground import Ended, Started
+
+_STAGES = {"silver": "Silver", "model": "Model", "gold": "Gold"}
+
+_SHOWN_ROWS = 1_000
+"""More than a person reads at a terminal."""
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person would type it: relative where it lies below here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[Any]], *, indent: str = "  ") -> str:
+    """Return rows as aligned text: numbers to the right, words to the left."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    values = [list(names), *cells]
+    widths = [max(len(row[column]) for row in values) for column in range(len(names))]
+    is_number = [
+        all(cell == "-" or (cell[:1] in "0123456789-" and cell[-1:] in "0123456789%") for cell in column)
+        for column in zip(*cells, strict=True)
+    ] or [False] * len(names)
+    return "\n".join(
+        indent
+        + "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, is_number, strict=True)
+        ).rstrip()
+        for row in values
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:,.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value).replace("\r", "\\r").replace("\n", "\\n")
+
+
+# run
+
+
+def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
+    """Print a line for each run as it ends, and return what went wrong."""
+    problems = []
+    done = 0
+    for step in steps:
+        keys = [key for key in step.request.keys if key]
+        what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}" if keys else "training"
+        stage = f"{_STAGES[step.request.layer]:<10} {what}"
+        if not hasattr(step, "problem"):
+            if sys.stdout.isatty():
+                click.echo(f"{stage} ...\r", nl=False)
+            continue
+        done += 1
+        problem = getattr(step, "problem", "")
+        click.echo(f"{stage}: {'failed' if problem else 'done'} in {getattr(step, 'seconds', 0):.0f} s")
+        for line in problem.splitlines():
+            click.echo(f"{'':<10} {line}", err=True)
+        if problem:
+            problems.append(problem)
+    if not done:
+        click.echo("Nothing is due.")
+    return problems
+
+
+def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing) -> None:
+    """Print what landed, what was built, how good the model is, and the five most suspicious transactions."""
+    with lake.connect() as connection:
+        counts = connection.execute(
+            f"""
+            WITH silver AS (SELECT partition_key, count(*) AS n FROM {lake.select(SILVER_TRANSACTIONS)} GROUP BY ALL),
+            gold AS (SELECT partition_key, count(*) AS n FROM {lake.select(PREDICTIONS)} GROUP BY ALL)
+            SELECT
+                count(*),
+                sum(landed_rows)::BIGINT,
+                sum(coalesce(silver.n, 0))::BIGINT,
+                sum(quarantined_rows)::BIGINT,
+                sum(coalesce(gold.n, 0))::BIGINT,
+                count(*) FILTER (coalesce(silver.n, 0) = coalesce(gold.n, 0))
+            FROM {lake.select(PARTITION_BUILDS)}
+            LEFT JOIN silver USING (partition_key)
+            LEFT JOIN gold USING (partition_key)
+            """
+        ).fetchall()[0]
+        partitions, landed, silver, quarantined, gold, equal = (value or 0 for value in counts)
+        click.echo()
+        click.echo(f"  landed       {landed:>10,} rows in {len(landing.partitions)} partitions")
+        click.echo(f"  Silver       {silver:>10,} rows")
+        click.echo(f"  quarantined  {quarantined:>10,} rows (Silver + quarantined = {silver + quarantined:,})")
+        click.echo(f"  Gold         {gold:>10,} rows (as many as Silver in {equal} of {partitions} partitions)")
+        for note in landing.notes:
+            click.echo(f"  note         {note}")
+        version = model_registry.prod_version()
+        if version is None:
+            click.echo("\n  No model version is behind @prod yet.")
+            return
+        click.echo()
+        click.echo(f"  Model        {model_registry.model_name}, version {version} behind @prod")
+        _show_quality(connection, lake, version)
+        rows = connection.execute(
+            f"""
+            SELECT TransactionID, strftime(event_timestamp AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M:%S'),
+                format('{{:,.2f}}', TransactionAmt), card_id, fraud_score, score_percentile
+            FROM {lake.select(PREDICTIONS)} ORDER BY fraud_score DESC, TransactionID LIMIT 5
+            """
+        ).fetchall()
+    click.echo("\n  The five most suspicious transactions (higher scores are more suspicious):\n")
+    click.echo(
+        table(
+            ["TransactionID", "time (UTC)", "amount", "card", "fraud_score", "score_percentile"],
+            rows,
+            indent="    ",
+        )
+    )
+
+
+def _show_quality(connection: duckdb.DuckDBPyConnection, lake: Lake, version: str) -> None:
+    metrics = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table().to_pylist()
+    measured = evaluation_of(metrics, "forest")
+    if measured is None:
+        click.echo("  Quality      not evaluated here")
+    elif measured.not_measurable is not None:
+        click.echo(f"  Quality      not measurable: {measured.not_measurable}")
+    else:
+        window = f"{metrics[0]['evaluation_start']} to {metrics[0]['evaluation_end']}"
+        click.echo(f"  Quality      on {measured.labelled_rows:,} labelled rows of {window}, later than the training\n")
+        click.echo(table(["", "ROC-AUC", "PR-AUC", "average precision"], quality_rows(metrics), indent="    "))
+
+
+def show_next(data_dir: Path, tracking_uri: str) -> None:
+    """Print where things are and how to go on."""
+    click.echo(f"\nTables for any DuckDB client: {shown(data_dir / 'fraud.duckdb')}. To go on:\n")
+    if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:
+        click.echo(f"  . {shown(Path(sys.prefix))}/bin/activate")
+    click.echo(f"  export MLFLOW_TRACKING_URI={tracking_uri}")
+    click.echo('  fraud-assets sql "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 20"')
+    click.echo("  make dev       # the Dagster UI, with the sensors on")
+    click.echo("  make mlflow    # the MLflow UI")
+
+
+# status
+
+
+def status_of(state: PlatformState, landing: Landing) -> dict[str, Any]:
+    """Return the status as plain values: what is due, the partitions, the model, notes."""
+    plan = decide(state)
+    return {
+        "due": [vars(due) for due in plan.everything],
+        "prod_version": state.prod_version,
+        "partitions": {
+            key: {
+                "landed": state.landed.get(key),
+                "silver": vars(state.silver[key]) if key in state.silver else None,
+                "gold": vars(state.gold[key]) if key in state.gold else None,
+            }
+            for key in sorted({*state.landed, *state.silver, *state.gold})
+        },
+        "notes": [*landing.notes, *_removed(state)],
+    }
+
+
+def show_status(state: PlatformState, landing: Landing, lake: Lake) -> None:
+    """Print partitions, compressed to ranges that are alike, then the model, then what is due."""
+    plan = decide(state)
+    due: dict[str, list[Due]] = {}
+    for item in plan.everything:
+        due.setdefault(item.key, []).append(item)
+    built = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
+    rows: list[list[Any]] = []
+    for key in sorted({*state.landed, *state.silver, *state.gold}):
+        silver, gold, counts = state.silver.get(key), state.gold.get(key), built.get(key, {})
+        why = "; ".join(f"{_STAGES[item.layer]}: {item.why}" for item in due.get(key, [])) or "up to date"
+        version = gold.model_version if gold else "-"
+        figures = [
+            counts.get("landed_rows"),
+            silver and silver.rows,
+            counts.get("quarantined_rows"),
+            gold and gold.rows,
+        ]
+        if rows and rows[-1][6:] == [version, why]:
+            rows[-1][1] = key
+            rows[-1][2:6] = [_add(one, other) for one, other in zip(rows[-1][2:6], figures, strict=True)]
+        else:
+            rows.append([key, key, *figures, version, why])
+    if rows:
+        names = ["partitions", "landed", "Silver", "quarantined", "Gold", "model", "state"]
+        click.echo(
+            table(
+                names,
+                [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows],
+                indent="",
+            )
+        )
+    else:
+        click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
+    model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
+    click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in plan.model)}")
+    for note in [*landing.notes, *_removed(state)]:
+        click.echo(f"Note: {note}")
+    if plan.everything:
+        click.echo(f"\n{len(plan.everything)} due. `fraud-assets run` does it now; `make dev` does it as things land.")
+    elif rows:
+        click.echo("\nNothing is due.")
+
+
+def _add(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else one + other
+
+
+def _removed(state: PlatformState) -> list[str]:
+    return [
+        f"landing/{key} is gone; its Silver and Gold stay" for key in sorted(state.silver) if key not in state.landed
+    ]
+
+
+# land, try, sql
+
+
+def show_landed(file: Path, pieces: Sequence[LandedPiece]) -> None:
+    """Print what became of one landed file."""
+    new = [piece for piece in pieces if piece.is_new]
+    records = sum(piece.records for piece in pieces)
+    keys = [piece.partition_key for piece in pieces]
+    where = f"{len(keys)} partitions, {keys[0]} to {keys[-1]}" if keys else "no partition: it has no records"
+    known = len(pieces) - len(new)
+    click.echo(
+        f"Landed     {file.name}: {records:,} records in {where}" + (f" ({known} landed before)" if known else "")
+    )
+    for piece in pieces:
+        for name in piece.superseded:
+            click.echo(f"Put aside  {piece.partition_key}/{name}")
+
+
+def show_trial(connection: duckdb.DuckDBPyConnection, source: Source, file: RawFile, *, source_file: str) -> None:
+    """Print what a source makes of a file, from the same pass that builds Silver."""
+    from fraud_assets.silver.cleaning import REASONS, clean
+
+    result = clean(connection, source, None, [file])
+    first, last, partitions = connection.execute(
+        "SELECT min(event_timestamp)::VARCHAR, max(event_timestamp)::VARCHAR, "
+        "count(DISTINCT strftime(event_timestamp AT TIME ZONE 'UTC', $f)) FROM good_transactions",
+        {"f": source.key_format},
+    ).fetchall()[0]
+    labels = connection.execute("SELECT count(isFraud), coalesce(sum(isFraud), 0) FROM good_transactions").fetchall()[0]
+    click.echo(f"{file.name}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")
+    if result.good:
+        click.echo(f"  {first} to {last}: {partitions} {source.partitions.grain} partitions")
+        click.echo(f"  labels: {labels[0]:,} rows, {labels[1]:,} of them fraud" if labels[0] else "  labels: none")
+    if result.reasons:
+        click.echo("\nTo quarantine\n")
+        meanings = [
+            [reason, count, REASONS.get(reason) or REASONS["unreadable_<raw column>"]]
+            for reason, count in result.reasons.items()
+        ]
+        click.echo(table(["reason", "rows", "meaning"], meanings))
+        click.echo("\nFor example\n")
+        examples = connection.execute(
+            "SELECT reasons[1], any_value(line), any_value(raw_row) FROM quarantined_rows GROUP BY 1 ORDER BY 1 LIMIT 5"
+        ).fetchall()
+        click.echo(table(["reason", "line", "raw row"], [[a, b, c[:100]] for a, b, c in examples]))
+    click.echo("\nGood rows\n")
+    preview = connection.sql(
+        "SELECT TransactionID, event_timestamp, card_id, ProductCD, "
+        "format('{:.3f}', amount_thousandths / 1e3) AS TransactionAmt, "
+        "is_international_txn, isFraud FROM good_transactions ORDER BY event_timestamp, TransactionID LIMIT 5"
+    )
+    click.echo(table(preview.columns, preview.fetchall()))
+    click.echo("\nNothing was written. To go on:\n")
+    click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {shown(file.path)}\n  fraud-assets run")
+
+
+def show_query(lake: Lake, query: str) -> None:
+    """Print the answer of a query over the read-only views."""
+    with lake.read_views() as connection:
+        try:
+            answer = connection.sql(query)
+        except duckdb.Error as error:
+            raise click.ClickException(str(error)) from error
+        if answer is not None:
+            rows = answer.limit(_SHOWN_ROWS + 1).fetchall()
+            click.echo(table(answer.columns, rows[:_SHOWN_ROWS], indent=""))
+            if len(rows) > _SHOWN_ROWS:
+                click.echo(f"... the first {_SHOWN_ROWS:,} rows; add LIMIT, or open the file with a DuckDB client")
