@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DAYS ?= 30
+ROWS ?= 1000000
 
 .PHONY: help demo test verify check dev mlflow bench clean lock install
 
@@ -60,7 +61,7 @@ verify: $(INSTALLED) ## the same suites with all their histories and cases
 	FRAUD_TEST_DEPTH=full $(BIN)/pytest $(QUIET_EXIT)
 
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ROWS)
 
 clean: ## forget the demo's data and its runs
 	rm -rf data/simulated .dagster

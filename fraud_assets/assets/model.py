@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_VERIFIED_ROWS = 10_000
+"""Training rows on which the compiled scorer is compared with scikit-learn, beside the rows made for its cuts."""
+
+
 class TrainingConfig(dg.Config):
     """What a person may choose for one training."""
 
@@ -309,7 +313,9 @@ def _compile(context: dg.AssetExecutionContext, pipeline: Any, features: "pd.Dat
     from fraud_assets.model.training import fraud_score
 
     try:
-        Scorer.from_pipeline(pipeline, training_scores=fraud_score(pipeline, features)).save(folder)
+        scorer = Scorer.from_pipeline(pipeline, training_scores=fraud_score(pipeline, features))
+        scorer.verify(pipeline, features[:_VERIFIED_ROWS].to_numpy(dtype="float64"))
+        scorer.save(folder)
     except ScorerMismatch as error:
         context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs from it. {error}")
         return None

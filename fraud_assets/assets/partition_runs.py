@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
+
+from fraud_assets.resources.lake import PartitionConflictError
 
 # Partition ranges in one run and dagster-mlflow are beta; what we use of them is pinned by our tests. Every asset
 # module imports this one before it declares an asset: no user shall read a dozen warnings at each command.
@@ -17,6 +19,9 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"(dagster|dag
 
 MODEL_VERSION_TAG = "fraud_assets/model_version"
 """Run tag that pins the model version, so that a scoring run need not ask MLflow."""
+
+_CONFLICTS_BORNE: Final = 2
+"""Two writers of one partition are rare, and each attempt takes seconds: three losses in a row mean something else."""
 
 
 class PartitionRefusedError(Exception):
@@ -63,7 +68,7 @@ def materialize_each(
     refused: dict[str, Exception] = {}
     for number, key in enumerate(keys, start=1):
         try:
-            made[key] = make(key)
+            made[key] = _make(make, key)
             context.log.info(f"[{number}/{len(keys)}] {key}: {made[key].rows:,} rows")
         except refusals as error:
             refused[key] = error
@@ -99,6 +104,16 @@ def materialize_each(
             versions[0] if len(versions) == 1 else sha256("".join(versions).encode()).hexdigest()[:32]
         ),
     )
+
+
+def _make(make: Callable[[str], PartitionMade], key: str) -> PartitionMade:
+    """Make a partition; where another run wrote it meanwhile, make it anew from what lies there now."""
+    for _ in range(_CONFLICTS_BORNE):
+        try:
+            return make(key)
+        except PartitionConflictError:
+            continue
+    return make(key)
 
 
 def _metadata(partition: PartitionMade) -> dict[str, Any]:

@@ -60,12 +60,14 @@ class Lake(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Lake"]:
-        """Hold the run's lock for as long as the run uses the lake; see `fraud_assets.resources.run_locks`."""
+        """Hold the run's lock while the run uses the lake, and show readers what it wrote; see `run_locks`."""
         if context.run is None:
             yield self
             return
         with hold_run_lock(self.data_dir, context.run.run_id):
             yield self
+            if not self.views_are_current():
+                self.publish_views()
 
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:

@@ -16,6 +16,7 @@ from fraud_assets.assets.model import move_prod, promotion_history
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
+from fraud_assets.resources.lake import Lake, PartitionConflictError
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
@@ -233,6 +234,41 @@ def test_features_that_break_the_contract_are_never_stored(
         ("2026-01-01",),
         ("2026-01-03",),
     ]
+
+
+@pytest.mark.parametrize(("conflicts", "succeeds"), [(1, True), (2, True), (3, False)])
+def test_a_partition_that_another_run_wrote_meanwhile_is_made_anew(
+    make_platform: MakePlatform, monkeypatch: pytest.MonkeyPatch, conflicts: int, succeeds: bool
+) -> None:
+    platform = make_platform()
+    platform.simulate(1)
+    left = [conflicts]
+    real = Lake.replace_partition
+
+    def contended(lake: Lake, table: Any, *args: Any, **kwargs: Any) -> int:
+        if table is SILVER_TRANSACTIONS and left[0]:
+            left[0] -= 1
+            raise PartitionConflictError("another run wrote it meanwhile")
+        return real(lake, table, *args, **kwargs)
+
+    monkeypatch.setattr(Lake, "replace_partition", contended)
+    result = platform.definitions.resolve_job_def("silver_job").execute_in_process(
+        instance=platform.instance, partition_key="2026-01-01", raise_on_error=False
+    )
+
+    assert result.success is succeeds
+    assert list(platform.state().silver) == (["2026-01-01"] if succeeds else [])
+
+
+def test_a_run_shows_readers_what_it_wrote(make_platform: MakePlatform) -> None:
+    platform = make_platform()
+    platform.simulate(1)
+
+    platform.definitions.resolve_job_def("silver_job").execute_in_process(
+        instance=platform.instance, partition_key="2026-01-01"
+    )
+
+    assert platform.lake.views_are_current()
 
 
 def run_checks(platform: TestPlatform) -> dict[str, bool]:

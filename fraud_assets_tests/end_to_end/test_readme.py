@@ -118,8 +118,13 @@ def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
         assert words in demo
     assert "Nothing is due." in said["fraud-assets status"]
     assert "to quarantine" in said["fraud-assets try docs/example_feed/shop.toml docs/example_feed/shop.csv"]
-    again = shell.run("unset FRAUD_SOURCE; make demo")
-    assert "Nothing is due." in again
+    assert "Nothing is due." in shell.run("unset FRAUD_SOURCE; make demo")
+    with shell.serve("make mlflow", "http://127.0.0.1:5000/health"):
+        pass
+    shell.run("make check")
+    assert "bench.json" in shell.run("make bench ROWS=20000")
+    shell.run("make clean")
+    assert "Nothing landed yet." in shell.run("fraud-assets status")
 
 
 def test_the_readme_s_own_feed_is_the_example_that_lies_beside_it() -> None:
