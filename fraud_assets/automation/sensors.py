@@ -80,14 +80,12 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         landing = landing_zone.look(settle=True, remember=False)
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
         plan = decide(state)
-        being_built = {due.key for due in plan.silver}
-        return _tick(
-            context,
-            state,
-            # While Silver is due, a model would miss what has landed and a score would be of a version about to go.
-            [*(() if plan.silver else plan.model), *(due for due in plan.gold if due.key not in being_built)],
-            partitions,
-        )
+        # While Silver is being built, a model would miss what has landed and a score would be of a version about to go.
+        # What failed for good holds nobody up: its last good version is trained on and scored.
+        building, _ = _open_requests(context.instance, state, plan.silver, list(partitions.get_partition_keys()))
+        being_built = {key for request, _, _ in building for key in request.keys}
+        due = [*(() if being_built else plan.model), *(item for item in plan.gold if item.key not in being_built)]
+        return _tick(context, state, due, partitions)
 
     return [landed_partitions_sensor, unscored_partitions_sensor]
 
@@ -106,24 +104,36 @@ def _tick(
     all_keys = list(partitions.get_partition_keys())
     busy_keys, busy_jobs = _in_flight(context.instance, all_keys)
     free = [item for item in due if item.key not in busy_keys and (item.key or JOB_NAMES[item.layer] not in busy_jobs)]
-    asked, waiting = [], []
-    for request in requests(free, all_keys=all_keys):
-        cause = cause_of(request, state)
-        ended = context.instance.get_runs(dg.RunsFilter(tags={CAUSE_TAG: cause}))
-        if [run.status for run in ended[:MAX_ATTEMPTS]] == [dg.DagsterRunStatus.FAILURE] * MAX_ATTEMPTS:
-            waiting.append(request.label)
-            continue
-        asked.append(
-            dg.RunRequest(
-                run_key=f"{cause}-{len(ended) + 1}",
-                job_name=JOB_NAMES[request.layer],
-                tags={**run_tags(request, model_version_tag=MODEL_VERSION_TAG), CAUSE_TAG: cause},
-            )
-        )
+    asked, waiting = _open_requests(context.instance, state, free, all_keys)
     reasons = [f"{label} failed {MAX_ATTEMPTS} times and waits for a change" for label in waiting]
     if len(free) < len(due):
         reasons.append(f"{len(due) - len(free)} due and in flight already")
-    return dg.SensorResult(run_requests=asked, skip_reason=None if asked else "; ".join(reasons) or "nothing is due")
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                run_key=f"{cause}-{attempt}",
+                job_name=JOB_NAMES[request.layer],
+                tags={**run_tags(request, model_version_tag=MODEL_VERSION_TAG), CAUSE_TAG: cause},
+            )
+            for request, cause, attempt in asked
+        ],
+        skip_reason=None if asked else "; ".join(reasons) or "nothing is due",
+    )
+
+
+def _open_requests(
+    instance: dg.DagsterInstance, state: PlatformState, due: Iterable[Due], all_keys: list[str]
+) -> tuple[list[tuple[Request, str, int]], list[str]]:
+    """Return what is worth asking for, each with its cause and the number of the attempt; then what failed for good."""
+    asked, waiting = [], []
+    for request in requests(due, all_keys=all_keys):
+        cause = cause_of(request, state)
+        ended = instance.get_runs(dg.RunsFilter(tags={CAUSE_TAG: cause}))
+        if [run.status for run in ended[:MAX_ATTEMPTS]] == [dg.DagsterRunStatus.FAILURE] * MAX_ATTEMPTS:
+            waiting.append(request.label)
+        else:
+            asked.append((request, cause, len(ended) + 1))
+    return asked, waiting
 
 
 def _fail_dead_runs(context: dg.SensorEvaluationContext, data_dir: str) -> None:

@@ -48,6 +48,13 @@ def record_run(platform: TestPlatform, request: dg.RunRequest, status: dg.Dagste
     )
 
 
+def run_requested(platform: TestPlatform, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+    assert request.job_name is not None
+    return platform.definitions.resolve_job_def(request.job_name).execute_in_process(
+        instance=platform.instance, tags=dict(request.tags), raise_on_error=False
+    )
+
+
 def test_a_landed_file_counts_at_the_second_tick(make_platform: MakePlatform) -> None:
     platform = make_platform()
     platform.simulate(3)
@@ -180,16 +187,32 @@ def test_a_new_feed_gets_silver_then_a_model_then_gold(make_platform: MakePlatfo
     for _ in range(6):
         for sensor in ("landed_partitions_sensor", "unscored_partitions_sensor"):
             for request in tick(platform, sensor)[0]:
-                assert request.job_name is not None
+                assert run_requested(platform, request).success
                 launched.append(request.job_name)
-                result = platform.definitions.resolve_job_def(request.job_name).execute_in_process(
-                    instance=platform.instance, tags=dict(request.tags)
-                )
-                assert result.success
 
     assert launched == ["silver_job", "training_job", "scoring_job"]
     assert {gold.model_version for gold in platform.state().gold.values()} == {"1"}
     assert platform.lake.views_are_current()
+
+
+def test_a_partition_that_failed_for_good_holds_neither_the_first_training_nor_scoring_up(
+    make_platform: MakePlatform,
+) -> None:
+    platform = make_platform()
+    _, broken, _ = platform.simulate(3)
+    broken.write_text("no,such,columns\n1,2,3\n")
+    landed(platform)
+    while requests := landed(platform)[0]:
+        assert unscored(platform)[0] == []
+        for request in requests:
+            run_requested(platform, request)
+
+    [training], _ = unscored(platform)
+    run_requested(platform, training)
+    scoring, _ = unscored(platform)
+
+    assert training.job_name == "training_job"
+    assert ranges(scoring) == [("2026-01-01", "2026-01-01"), ("2026-01-03", "2026-01-03")]
 
 
 def test_a_scoring_run_is_pinned_to_the_version_that_the_tick_saw(scored_platform: TestPlatform) -> None:
