@@ -9,23 +9,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from fraud_assets import console
-from fraud_assets.resources.lake import Lake, LakeError, open_lake
-from fraud_assets.resources.landing_zone import AnotherGrainError, Landing, LandingZone, NothingLandedError
-from fraud_assets.resources.model_registry import ModelRegistry, NoModelError
-from fraud_assets.resources.state import read_state
-from fraud_assets.settings import Settings, SettingsError, load_settings
+from fraud_assets.resources.lake import LakeError, open_lake
+from fraud_assets.resources.landing_zone import AnotherGrainError, NothingLandedError
+from fraud_assets.resources.model_registry import NoModelError
+from fraud_assets.resources.platform import Platform
+from fraud_assets.settings import SettingsError, load_settings
 from fraud_assets.silver.reading import BrokenFileError, RawFile
-from fraud_assets.silver.source import Source, SourceError, load_source
-from fraud_assets.staleness import PlatformState
+from fraud_assets.silver.source import SourceError, load_source
 
 _EXPECTED: Final = (
     SettingsError,
@@ -37,50 +34,6 @@ _EXPECTED: Final = (
     AnotherGrainError,
 )
 """Faults of data, settings or order of work: their messages stand for themselves."""
-
-
-@dataclass(frozen=True)
-class Platform:
-    """One feed's resources, opened when they are first used."""
-
-    settings: Settings
-    source: Source
-
-    @property
-    def data_dir(self) -> Path:
-        """Where everything of the feed lies."""
-        return self.settings.resolved_data_dir(self.source)
-
-    @cached_property
-    def lake(self) -> Lake:
-        """The tables."""
-        return open_lake(self.data_dir)
-
-    @cached_property
-    def landing_zone(self) -> LandingZone:
-        """The landed files."""
-        return LandingZone(data_dir=str(self.data_dir), source=self.settings.source)
-
-    @cached_property
-    def model_registry(self) -> ModelRegistry:
-        """The models."""
-        return ModelRegistry(
-            tracking_uri=self.settings.resolved_tracking_uri(self.source),
-            registry_uri=self.settings.mlflow_registry_uri,
-            model_name=self.settings.model_name,
-            data_dir=str(self.data_dir),
-        )
-
-    def state(self) -> tuple[Landing, PlatformState]:
-        """What landed, and the state that decides what is due; looking leaves no trace."""
-        landing = self.landing_zone.look(remember=False)
-        return landing, read_state(
-            self.lake,
-            self.landing_zone,
-            self.model_registry,
-            landing=landing,
-            rescore_days=self.settings.rescore_days,
-        )
 
 
 class _Command(click.Group):
@@ -100,8 +53,7 @@ class _Command(click.Group):
 
 
 def _platform() -> Platform:
-    settings = load_settings()
-    platform = Platform(settings, settings.load_source())
+    platform = Platform(load_settings())
     platform.landing_zone.claim()
     return platform
 
@@ -182,7 +134,7 @@ def land(files: tuple[Path, ...], replace: bool) -> None:
 def run() -> None:
     """Do whatever is due, in the foreground: build Silver, train a first model, score."""
     platform = _platform()
-    landing, _ = platform.state()
+    landing = platform.look()
     if not landing.partitions:
         for note in landing.notes:
             click.echo(f"Note       {note}")
@@ -194,16 +146,7 @@ def run() -> None:
     from fraud_assets.definitions import build_definitions
 
     with _instance() as instance:
-        problems = console.show_progress(
-            run_due(
-                build_definitions(platform.settings),
-                instance,
-                lake=platform.lake,
-                landing_zone=platform.landing_zone,
-                model_registry=platform.model_registry,
-                rescore_days=platform.settings.rescore_days,
-            )
-        )
+        problems = console.show_progress(run_due(build_definitions(platform.settings), instance, platform))
     if not platform.lake.views_are_current():
         platform.lake.publish_views()
     console.show_summary(platform.lake, platform.model_registry, landing=platform.landing_zone.look())
@@ -216,7 +159,8 @@ def run() -> None:
 def status(as_json: bool) -> None:
     """Show each partition and the model: what is due and why. Changes nothing."""
     platform = _platform()
-    landing, state = platform.state()
+    landing = platform.look()
+    state = platform.state(landing)
     if as_json:
         click.echo(json.dumps(console.status_of(state, landing), indent=2))
     else:

@@ -73,23 +73,24 @@ def _cell(value: Any) -> str:
 
 def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
     """Print a line for each run as it ends, and return what went wrong."""
+    from fraud_assets.automation.foreground import Started
+
     problems = []
     done = 0
     for step in steps:
         keys = [key for key in step.request.keys if key]
         what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}" if keys else "training"
         stage = f"{_STAGES[step.request.layer]:<10} {what}"
-        if not hasattr(step, "problem"):
+        if isinstance(step, Started):
             if sys.stdout.isatty():
                 click.echo(f"{stage} ...\r", nl=False)
             continue
         done += 1
-        problem = getattr(step, "problem", "")
-        click.echo(f"{stage}: {'failed' if problem else 'done'} in {getattr(step, 'seconds', 0):.0f} s")
-        for line in problem.splitlines():
+        click.echo(f"{stage}: {'failed' if step.problem else 'done'} in {step.seconds:.0f} s")
+        for line in step.problem.splitlines():
             click.echo(f"{'':<10} {line}", err=True)
-        if problem:
-            problems.append(problem)
+        if step.problem:
+            problems.append(step.problem)
     if not done:
         click.echo("Nothing is due.")
     return problems

@@ -9,11 +9,11 @@ from typing import Any
 import dagster as dg
 
 from fraud_assets.automation.foreground import Ended, run_due
-from fraud_assets.definitions import build_definitions, build_resources
+from fraud_assets.definitions import build_definitions
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.state import read_state
+from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
@@ -45,8 +45,8 @@ class TestPlatform:
         )
 
     @cached_property
-    def resources(self) -> dict[str, Any]:
-        return build_resources(self.settings)
+    def platform(self) -> Platform:
+        return Platform(self.settings)
 
     @cached_property
     def definitions(self) -> dg.Definitions:
@@ -54,15 +54,15 @@ class TestPlatform:
 
     @property
     def lake(self) -> Lake:
-        return self.resources["lake"]
+        return self.platform.lake
 
     @property
     def landing_zone(self) -> LandingZone:
-        return self.resources["landing_zone"]
+        return self.platform.landing_zone
 
     @property
     def model_registry(self) -> ModelRegistry:
-        return self.resources["model_registry"]
+        return self.platform.model_registry
 
     def simulate(self, days: int, *, start: date = FIRST_DAY, rows_per_day: int = 700, **options: Any) -> list[Path]:
         return [
@@ -72,36 +72,11 @@ class TestPlatform:
 
     def run(self) -> list[Ended]:
         """Do what is due, as `fraud-assets run` does."""
-        steps = run_due(
-            self.definitions,
-            self.instance,
-            lake=self.lake,
-            landing_zone=self.landing_zone,
-            model_registry=self.model_registry,
-            rescore_days=self.rescore_days,
-        )
+        steps = run_due(self.definitions, self.instance, self.platform)
         return [step for step in steps if isinstance(step, Ended)]
 
     def state(self) -> PlatformState:
-        return read_state(
-            self.lake,
-            self.landing_zone,
-            self.model_registry,
-            landing=self.landing_zone.look(),
-            rescore_days=self.rescore_days,
-        )
-
-    def materialize(self, *assets: str, partition_key: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
-        """Materialize assets in one run, by themselves, without their checks."""
-        return dg.materialize(
-            [asset for asset in self.definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)],
-            selection=list(assets),
-            resources=self.resources,
-            partition_key=partition_key,
-            instance=self.instance,
-            tags=tags,
-            raise_on_error=False,
-        )
+        return self.platform.state(self.landing_zone.look())
 
     def rows(self, query: str, **tables: Table) -> list[tuple[Any, ...]]:
         """Query tables by the names given: rows("SELECT count(*) FROM {gold}", gold=PREDICTIONS)."""

@@ -9,10 +9,7 @@ import dagster as dg
 from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.automation.jobs import JOB_NAMES, run_tags
 from fraud_assets.automation.sensors import cause_of
-from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.state import read_state
+from fraud_assets.resources.platform import Platform
 from fraud_assets.staleness import Due, Request, decide, requests
 
 
@@ -32,15 +29,7 @@ class Ended:
     problem: str
 
 
-def run_due(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    *,
-    lake: Lake,
-    landing_zone: LandingZone,
-    model_registry: ModelRegistry,
-    rescore_days: int,
-) -> Iterator[Started | Ended]:
+def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform: Platform) -> Iterator[Started | Ended]:
     """Run what is due, stage by stage, until nothing is due that was not tried; yield as runs begin and end.
 
     Silver first, then the model, then Gold; after each stage what is due is decided anew from what is on disk.
@@ -49,8 +38,7 @@ def run_due(
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
     while True:
-        landing = landing_zone.look()
-        state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
+        state = platform.state(platform.landing_zone.look())
         plan = decide(state)
         stages: tuple[tuple[Due, ...], ...] = (plan.silver, plan.model, plan.gold)
         untried = (

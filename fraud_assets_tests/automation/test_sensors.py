@@ -15,7 +15,11 @@ MakePlatform = Callable[..., TestPlatform]
 
 def tick(platform: TestPlatform, sensor: str) -> tuple[list[dg.RunRequest], str | None]:
     definitions = platform.definitions
-    resources = {name: platform.resources[name] for name in ("lake", "landing_zone", "model_registry")}
+    resources = {
+        "lake": platform.lake,
+        "landing_zone": platform.landing_zone,
+        "model_registry": platform.model_registry,
+    }
     with dg.build_sensor_context(
         instance=platform.instance, resources=resources, repository_def=definitions.get_repository_def()
     ) as context:

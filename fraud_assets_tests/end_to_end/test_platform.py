@@ -402,7 +402,9 @@ def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
 def test_materializing_gold_without_silver_names_the_command_that_helps(scored_platform: TestPlatform) -> None:
     scored_platform.simulate(1, start=date(2026, 1, 8))
 
-    result = scored_platform.materialize("fraud_predictions", partition_key="2026-01-08")
+    result = scored_platform.definitions.resolve_job_def("scoring_job").execute_in_process(
+        instance=scored_platform.instance, partition_key="2026-01-08", raise_on_error=False
+    )
 
     assert not result.success
     [failure] = [event for event in result.all_events if event.is_step_failure]
