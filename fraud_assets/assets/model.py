@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_VERIFIED_ROWS = 10_000
-"""Training rows on which the compiled scorer is compared with scikit-learn, beside the rows made for its cuts."""
-
-
 class TrainingConfig(dg.Config):
     """What a person may choose for one training."""
 
@@ -310,12 +306,9 @@ def _read_silver(lake: Lake, keys: list[str]) -> "pd.DataFrame":
 
 def _compile(context: dg.AssetExecutionContext, pipeline: Any, features: "pd.DataFrame", folder: Path) -> Path | None:
     from fraud_assets.model.scorer import Scorer, ScorerMismatch
-    from fraud_assets.model.training import fraud_score
 
     try:
-        scorer = Scorer.from_pipeline(pipeline, training_scores=fraud_score(pipeline, features))
-        scorer.verify(pipeline, features[:_VERIFIED_ROWS].to_numpy(dtype="float64"))
-        scorer.save(folder)
+        Scorer.from_pipeline(pipeline, training_rows=features.to_numpy(dtype="float64")).save(folder)
     except ScorerMismatch as error:
         context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs from it. {error}")
         return None

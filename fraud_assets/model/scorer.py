@@ -32,6 +32,8 @@ FORMAT: Final = 1
 # The version of the folder's layout; a reader refuses any other.
 _ARRAYS: Final = ("nodes", "ordinals", "roots", "values", "training_scores")
 # What the folder holds beside its manifest, one .npy file each.
+_COMPARED_ROWS: Final = 10_000
+# Training rows on which the scorer is compared with scikit-learn, beside the rows made for its cuts.
 _TRAINING_SCORES: Final = 10_001
 # Up to here every training score is kept; of more, as many evenly spaced ones: percentiles are exact to 1e-4.
 _WALK_ROWS: Final = 64
@@ -68,25 +70,27 @@ class Scorer:
 
     @classmethod
     def from_pipeline(
-        cls, pipeline: "Pipeline", *, training_scores: np.ndarray | None = None, threshold: float = 0.0
+        cls, pipeline: "Pipeline", *, training_rows: np.ndarray | None = None, threshold: float = 0.0
     ) -> Self:
         """Return a scorer that was compared bit for bit with the fitted pipeline.
 
         Args:
             pipeline: StandardScaler (optional) and IsolationForest, fitted.
-            training_scores: fraud scores of the training rows, for `percentile`.
+            training_rows: the rows that it was fitted on, for `percentile`; the first of them are compared, too.
             threshold: the score above which a transaction is an anomaly.
 
         Raises:
             ScorerMismatch: a step is unknown, the forest cannot be compiled, or a score differs.
         """
-        scores = np.sort(np.empty(0) if training_scores is None else np.asarray(training_scores, np.float64))
+        scorer = cls(**compile_forest(pipeline), training_scores=np.empty(0), threshold=float(threshold))
+        scorer.verify(pipeline, probes(scorer.cuts))
+        if training_rows is None:
+            return scorer
+        scorer.verify(pipeline, training_rows[:_COMPARED_ROWS])
+        scores = np.sort(scorer.score(training_rows))
         if len(scores) > _TRAINING_SCORES:
             scores = scores[np.linspace(0, len(scores) - 1, _TRAINING_SCORES).round().astype(np.int64)]
-        forest = compile_forest(pipeline)
-        scorer = cls(**forest, training_scores=scores, threshold=float(threshold))
-        scorer.verify(pipeline, probes(scorer.cuts))
-        return scorer
+        return replace(scorer, training_scores=scores)
 
     def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803  scikit-learn's name
         """Return float64 (n_samples,) for float64 X (n_samples, n_features), bit for bit scikit-learn's.

@@ -15,6 +15,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fraud_assets.model.scorer import ScorerMismatch, fit_offset
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 
 MINIMUM_TRAINING_ROWS: Final = 256
@@ -117,7 +118,14 @@ def fit_pipeline(features: pd.DataFrame, parameters: TrainingParameters) -> Pipe
     # The forest draws rows by position. Rows that tie in all eight features are the same to it, so sorting by
     # the features makes the fit independent of how the table is stored, without needing an id.
     ordered = as_features(features).sort_values(list(FEATURE_NAMES), ignore_index=True)
-    return Pipeline([("scaler", StandardScaler()), ("forest", IsolationForest(**vars(parameters)))]).fit(ordered)
+    forest = IsolationForest(**vars(parameters)).set_params(contamination="auto")
+    pipeline = Pipeline([("scaler", StandardScaler()), ("forest", forest)]).fit(ordered)
+    try:
+        fit_offset(pipeline, ordered.to_numpy(np.float64), parameters.contamination)
+    except ScorerMismatch:
+        # scikit-learn's own way: the same offset, by scoring every training row itself.
+        pipeline.set_params(forest__contamination=parameters.contamination).fit(ordered)
+    return pipeline
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,18 @@
 """Training: same rows and parameters, same bits; the window never looks ahead."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
+from fraud_assets.model import training
+from fraud_assets.model.scorer import ScorerMismatch
 from fraud_assets.model.training import (
     MINIMUM_TRAINING_ROWS,
     NoTrainingWindowError,
@@ -18,6 +24,7 @@ from fraud_assets.model.training import (
     fraud_score,
     split_window,
 )
+from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets_tests.depth import cases
 
 SMALL = TrainingParameters(n_estimators=10)
@@ -232,3 +239,18 @@ def test_the_score_is_continuous_unlike_predict(features, pipeline):
 def test_a_threshold_of_six_tenths_would_flag_nothing(features, pipeline):
     huge = features.assign(TransactionAmt=1e9, avg_amount_5min=1e9, stddev_amount_5min=1e9, txn_count_5min=1_000)
     assert fraud_score(pipeline, huge).max() < 0.6
+
+
+def test_a_fit_is_the_one_that_scikit_learn_makes_by_itself(features):
+    ordered = as_features(features).sort_values(list(FEATURE_NAMES), ignore_index=True)
+    by_itself = Pipeline([("scaler", StandardScaler()), ("forest", IsolationForest(**vars(SMALL)))]).fit(ordered)
+    assert pickle.dumps(fit_pipeline(features, SMALL)) == pickle.dumps(by_itself)
+
+
+def test_a_forest_that_cannot_be_compiled_is_fitted_all_the_same(features, monkeypatch):
+    def refuse(*_arguments):
+        raise ScorerMismatch("refused for a test")
+
+    expected = pickle.dumps(fit_pipeline(features, SMALL))
+    monkeypatch.setattr(training, "fit_offset", refuse)
+    assert pickle.dumps(fit_pipeline(features, SMALL)) == expected
