@@ -16,10 +16,12 @@ from typing import Any, Final
 import click
 
 from fraud_assets import console
-from fraud_assets.resources.lake import LakeError, open_lake
+from fraud_assets.model.promotion import Move, version_before
+from fraud_assets.resources.lake import READER_DATABASE, LakeError, open_lake
 from fraud_assets.resources.landing_zone import AnotherGrainError, NothingLandedError
-from fraud_assets.resources.model_registry import NoModelError
+from fraud_assets.resources.model_registry import NoModelError, RegistryError
 from fraud_assets.resources.platform import Platform
+from fraud_assets.resources.promotions import carry_out, decisions
 from fraud_assets.settings import SettingsError, load_settings
 from fraud_assets.silver.reading import BrokenFileError, RawFile
 from fraud_assets.silver.source import SourceError, load_source
@@ -30,6 +32,7 @@ _EXPECTED: Final = (
     BrokenFileError,
     NothingLandedError,
     NoModelError,
+    RegistryError,
     LakeError,
     AnotherGrainError,
 )
@@ -54,7 +57,7 @@ class _Command(click.Group):
 
 def _platform() -> Platform:
     platform = Platform(load_settings())
-    platform.landing_zone.claim()
+    platform.landing_zone.require_grain()
     return platform
 
 
@@ -89,6 +92,7 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
             f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
             f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
         )
+    platform.landing_zone.claim()
     written = [
         write_day(
             first + timedelta(days=day),
@@ -101,7 +105,6 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
         )
         for day in range(days)
     ]
-    last = first + timedelta(days=days - 1)
     click.echo(
         f"Landed     {len(written)} synthetic days, {first} to {last}, in {console.shown(platform.landing_zone.folder)}"
     )
@@ -165,7 +168,7 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(console.status_of(state, landing), indent=2))
     else:
         console.show_status(state, landing, platform.lake)
-        if platform.data_dir.is_dir():
+        if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
 
@@ -175,51 +178,42 @@ def status(as_json: bool) -> None:
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; it is recorded.")
 def promote(version: str, decided_by: str | None, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
-    from fraud_assets.assets.model import move_prod
-
     platform = _platform()
     before = platform.model_registry.prod_version()
     if version == before:
         click.echo(f"Version {version} is behind @prod already.")
         return
-    move_prod(
-        platform.lake,
-        platform.model_registry,
-        version,
-        decision="promoted",
-        decided_by=decided_by or _user(),
-        reason=reason,
-        run_provenance={"command": "promote"},
-    )
-    click.echo(f"@prod      version {version} (before: {before or 'none'}). `fraud-assets rollback` takes it back.")
+    _move(platform, version, move="promoted", decided_by=decided_by, reason=reason)
+    click.echo(f"@prod      version {version} (before: {before or 'none'})")
 
 
 @main.command()
 @click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; it is recorded.")
 def rollback(decided_by: str | None, reason: str) -> None:
-    """Put the version that was behind @prod before back there."""
-    from fraud_assets.assets.model import move_prod, promotion_history
-
+    """Put the version that was behind @prod before back there; again, the one before that."""
     platform = _platform()
     now = platform.model_registry.prod_version()
-    moves = [row for row in promotion_history(platform.lake) if row["decision"] != "refused"]
-    before = next((row["previous_version"] for row in moves if row["model_version"] == now), None)
+    before = version_before(decisions(platform.lake), now)
     if now is None or before is None:
         raise NoModelError(
-            "There is no version to go back to: no earlier one was behind @prod. "
-            "`fraud-assets promote VERSION --reason TEXT` sets any registered version."
+            "There is no version to go back to: no earlier one is recorded. "
+            "`fraud-assets promote VERSION` sets any registered version."
         )
-    move_prod(
+    _move(platform, before, move="rolled back", decided_by=decided_by, reason=reason)
+    click.echo(f"@prod      version {before} (before: {now}). Scored partitions keep their version.")
+
+
+def _move(platform: Platform, version: str, *, move: Move, decided_by: str | None, reason: str) -> None:
+    carry_out(
         platform.lake,
         platform.model_registry,
-        before,
-        decision="rolled back",
-        decided_by=decided_by or _user(),
+        version,
+        move=move,
+        decided_by=decided_by or os.environ.get("USER") or "unknown",
         reason=reason,
-        run_provenance={"command": "rollback"},
+        provenance={"command": move},
     )
-    click.echo(f"@prod      version {before} (before: {now}). Scored partitions keep their version.")
 
 
 @main.command()
@@ -244,10 +238,6 @@ def _instance() -> Iterator[Any]:
         home = lambda: dg.DagsterInstance.from_config(str(Path.cwd()))  # noqa: E731
     with (home or dg.DagsterInstance.ephemeral)() as instance:
         yield instance
-
-
-def _user() -> str:
-    return os.environ.get("USER") or "unknown"
 
 
 if __name__ == "__main__":

@@ -307,10 +307,10 @@ def show_query(lake: Lake, query: str) -> None:
     with lake.read_views() as connection:
         try:
             answer = connection.sql(query)
+            rows = [] if answer is None else answer.limit(_SHOWN_ROWS + 1).fetchall()
         except duckdb.Error as error:
             raise click.ClickException(str(error)) from error
         if answer is not None:
-            rows = answer.limit(_SHOWN_ROWS + 1).fetchall()
             click.echo(table(answer.columns, rows[:_SHOWN_ROWS], indent=""))
             if len(rows) > _SHOWN_ROWS:
                 click.echo(f"... the first {_SHOWN_ROWS:,} rows; add LIMIT, or open the file with a DuckDB client")

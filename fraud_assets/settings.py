@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     rescore_days: int = Field(
         default=0,
         ge=0,
-        description="How many of the latest partitions move to a new @prod version. 0: each keeps its version.",
+        description="How many of the latest days move to a new @prod version. 0: each partition keeps its version.",
     )
     model_name: str = Field(
         default="fraud_isolation_forest",

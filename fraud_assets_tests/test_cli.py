@@ -222,7 +222,7 @@ def test_a_data_directory_of_another_grain_is_refused(
 ) -> None:
     from fraud_assets.silver import source
 
-    run("status")
+    scored.landing_zone.claim()
     packaged = (Path(source.__file__).with_name("sources") / "simulated.toml").read_text()
     (tmp_path / "hourly.toml").write_text(packaged.replace('"daily"', '"hourly"'))
     monkeypatch.setenv("FRAUD_SOURCE", str(tmp_path / "hourly.toml"))

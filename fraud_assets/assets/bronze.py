@@ -11,7 +11,6 @@ from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, 
 from fraud_assets.resources.lake import Lake, LakeError
 from fraud_assets.resources.landing_zone import LandingZone, NothingLandedError
 from fraud_assets.resources.tables import RAW_TRANSACTIONS
-from fraud_assets.silver.reading import BrokenFileError
 
 
 @dg.asset(
@@ -28,35 +27,39 @@ def raw_transactions(
     """What landed in a partition: its files, their records and digests. One row per landed file.
 
     The files stay as the source wrote them, in `landing/<partition key>/`; this asset observes them and copies nothing.
+    A file that cannot be read is observed with its problem: whether its partition can be built is Silver's to say.
     """
     seen: list[list[object]] = []
 
     def make(key: str) -> PartitionMade:
         observed_at = datetime.now(tz=UTC)
         files = landing_zone.files(key)
-        rows = [
-            {
-                "file": file.name,
-                "bytes": file.size,
-                "landed_rows": landing_zone.count_records(file),
-                "content_digest": file.digest,
-                "observed_at": observed_at,
-                "partition_key": key,
-            }
-            for file in files
-        ]
+        rows = []
+        for file in files:
+            landed_rows, problem = landing_zone.count_records(file)
+            rows.append(
+                {
+                    "file": file.name,
+                    "bytes": file.size,
+                    "landed_rows": landed_rows,
+                    "problem": problem,
+                    "content_digest": file.digest,
+                    "observed_at": observed_at,
+                    "partition_key": key,
+                }
+            )
         table = pa.Table.from_pylist(rows, schema=RAW_TRANSACTIONS.schema)
         lake.replace_partition(RAW_TRANSACTIONS, key, table, provenance=provenance(context))
-        seen.extend([row["file"], row["landed_rows"], row["content_digest"]] for row in rows)
+        seen.extend([row["file"], row["landed_rows"], row["problem"] or ""] for row in rows)
         return PartitionMade(
             rows=len(rows),
             data_version=landing_zone.input_version(files),
-            metadata={"files": len(rows), "landed_rows": sum(int(str(row["landed_rows"])) for row in rows)},
+            metadata={"files": len(rows), "landed_rows": sum(row["landed_rows"] or 0 for row in rows)},
         )
 
     yield from materialize_each(  # type: ignore[misc]
         context,
         make,
-        refusals=(NothingLandedError, BrokenFileError, LakeError),
-        preview=lambda: markdown_table(["file", "landed_rows", "content_digest"], seen[:5]),
+        refusals=(NothingLandedError, LakeError),
+        preview=lambda: markdown_table(["file", "landed_rows", "problem"], seen[:5]),
     )

@@ -17,7 +17,13 @@ from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.model import promotion, records
 from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.model_registry import ModelRegistry, NoModelError, mark_mlflow_run_failed
+from fraud_assets.resources.model_registry import (
+    SILVER_DATA_TAG,
+    ModelRegistry,
+    NoModelError,
+    mark_mlflow_run_failed,
+)
+from fraud_assets.resources.promotions import carry_out, decisions
 from fraud_assets.resources.state import silver_data_version, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
@@ -71,9 +77,10 @@ def fraud_isolation_forest(
     """
     from fraud_assets.model import training
 
+    everything = silver_states(lake)
     silver = {
         key: state
-        for key, state in silver_states(lake).items()
+        for key, state in everything.items()
         if state.rows
         and (config.first_partition is None or key >= config.first_partition)
         and (config.last_partition is None or key <= config.last_partition)
@@ -99,7 +106,7 @@ def fraud_isolation_forest(
             pipeline,
             scorer_folder=_compile(context, pipeline, features, Path(folder) / "scorer"),
             input_example=features.iloc[:5],
-            tags={**facts, **provenance(context)},
+            tags={**facts, SILVER_DATA_TAG: silver_data_version(everything), **provenance(context)},
         )
     context.log.info(
         f"Registered version {version}: {len(features):,} rows, {window.train_start} to {window.train_end}"
@@ -136,7 +143,7 @@ def evaluation_metrics(
     """
     from fraud_assets.model import evaluation
 
-    version = _candidate(model_registry)
+    version = _candidate(context, model_registry)
     tags = model_registry.version_tags(version)
     keys = sorted(key for key, state in silver_states(lake).items() if state.rows and key > tags["train_end"])
     keys = keys[int(tags["gap"]) :]
@@ -151,7 +158,7 @@ def evaluation_metrics(
     prod_version = model_registry.prod_version()
     table = records.metrics_table(
         measured,
-        production=None if prod_version in (None, version) else evaluated(prod_version),
+        production=None if prod_version in (None, version) else (prod_version, evaluated(prod_version)),
         model_version=version,
         window=(keys[0], keys[-1]) if keys else None,
         evaluated_at=datetime.now(tz=UTC),
@@ -183,114 +190,68 @@ def evaluation_metrics(
 def prod_model(context: dg.AssetExecutionContext, lake: Lake, model_registry: ModelRegistry) -> dg.MaterializeResult:
     """The version behind `@prod`, and the decision that put it there or refused a candidate.
 
-    Every decision is a row of `model.promotions`. A refused candidate leaves `@prod` where it is.
+    Every decision is a row of `model.promotions`. A refused candidate leaves `@prod` where it is. A version is decided
+    about once: what a person set stays.
     """
-    version, before = _candidate(model_registry), model_registry.prod_version()
-    if version != before:
-        with lake.connect() as connection:
-            metrics = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table()
-        measured = records.evaluation_of(metrics.to_pylist(), "forest")
-        if measured is None:
-            raise dg.Failure(
-                f"Version {version} was not evaluated. Materialize evaluation_metrics first, "
-                "or all of the model with `fraud-assets run`.",
-                allow_retries=False,
-            )
-        decision = promotion.decide(
-            measured,
-            signature_matches=model_registry.signature_matches(version),
-            production=records.evaluation_of(metrics.to_pylist(), "prod"),
-        )
-        move_prod(
+    version = _candidate(context, model_registry)
+    decision = "none needed"
+    if version not in {row["model_version"] for row in decisions(lake)}:
+        decision, reason = _gate(lake, model_registry, version)
+        carry_out(
             lake,
             model_registry,
             version,
-            decision="promoted" if decision.promote else "refused",
+            move=decision,
             decided_by="gate",
-            reason="; ".join(decision.reasons),
-            run_provenance=provenance(context),
+            reason=reason,
+            provenance=provenance(context),
         )
-    now = model_registry.prod_version()
-    history = promotion_history(lake)
-    latest = history[0] if history else None
+    history, now = decisions(lake), model_registry.prod_version()
     if now is None:
         raise dg.Failure(
-            f"No version is behind @prod: version {version} was refused, since {latest and latest['reason']}. "
+            f"No version is behind @prod: version {version} was refused, since {history[0]['reason']}. "
             f"`fraud-assets promote {version} --reason TEXT` overrides.",
             allow_retries=False,
         )
+    columns = ["decided_at", "model_version", "decision", "decided_by", "reason"]
     return dg.MaterializeResult(
         metadata={
             "prod_version": now,
             "candidate": version,
-            "decision": "none needed" if version == before or latest is None else latest["decision"],
-            "reason": "" if latest is None else latest["reason"],
+            "decision": decision,
+            "reason": history[0]["reason"],
             "history": dg.MarkdownMetadataValue(
-                markdown_table(
-                    ["decided_at", "model_version", "decision", "decided_by", "reason"],
-                    [
-                        [row[name] for name in ("decided_at", "model_version", "decision", "decided_by", "reason")]
-                        for row in history[:10]
-                    ],
-                )
+                markdown_table(columns, [[row[name] for name in columns] for row in history[:10]])
             ),
         },
         data_version=dg.DataVersion(now),
     )
 
 
-def move_prod(
-    lake: Lake,
-    model_registry: ModelRegistry,
-    version: str,
-    *,
-    decision: str,
-    decided_by: str,
-    reason: str,
-    run_provenance: dict[str, str],
-) -> None:
-    """Carry out one decision about a version and record it in `model.promotions`.
-
-    Args:
-        lake: where the record goes.
-        model_registry: where `@prod` is.
-        version: the version decided about.
-        decision: promoted or rolled back moves `@prod` to the version; refused leaves it.
-        decided_by: the gate or a person.
-        reason: why, in words.
-        run_provenance: goes into the record's commit.
-    """
+def _gate(lake: Lake, model_registry: ModelRegistry, version: str) -> tuple[promotion.Move, str]:
+    """Return what the gate decides about a version that nobody decided about, and why."""
     before = model_registry.prod_version()
-    if decision != "refused":
-        model_registry.set_prod(version)
-    row = {
-        "decided_at": datetime.now(tz=UTC),
-        "decision": decision,
-        "previous_version": before,
-        "decided_by": decided_by,
-        "reason": reason,
-        "silver_data_version": silver_data_version(silver_states(lake)),
-        "model_version": version,
-    }
-    earlier = [old for old in promotion_history(lake) if old["model_version"] == version]
-    import pyarrow as pa
-
-    lake.replace_partition(
-        PROMOTIONS,
-        version,
-        pa.Table.from_pylist([*earlier, row], schema=PROMOTIONS.schema),
-        provenance=run_provenance,
-    )
-
-
-def promotion_history(lake: Lake) -> list[dict[str, Any]]:
-    """Return every decision, the latest first."""
+    if version == before:
+        return "promoted", "found behind @prod, where it was put in MLflow itself"
     with lake.connect() as connection:
-        return connection.sql(f"FROM {lake.select(PROMOTIONS)} ORDER BY decided_at DESC").to_arrow_table().to_pylist()
+        metrics = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table().to_pylist()
+    measured = records.evaluation_of(metrics, "forest")
+    production = None if before is None else records.evaluation_of(metrics, records.prod_scorer(before))
+    if measured is None or (before is not None and production is None):
+        raise dg.Failure(
+            f"Version {version} was not evaluated beside the present @prod version. Materialize evaluation_metrics "
+            "first, or `dagster job execute -m fraud_assets.definitions -j training_job`.",
+            allow_retries=False,
+        )
+    decision = promotion.decide(
+        measured, signature_matches=model_registry.signature_matches(version), production=production
+    )
+    return "promoted" if decision.promote else "refused", "; ".join(decision.reasons)
 
 
-def _candidate(model_registry: ModelRegistry) -> str:
-    version = model_registry.latest_version()
+def _candidate(context: dg.AssetExecutionContext, model_registry: ModelRegistry) -> str:
+    """Return the version that this run registered, or the latest where it registered none."""
+    version = model_registry.latest_version(of_run=context.run.run_id)
     if version is None:
         raise NoModelError(
             "No model is registered yet. Materialize fraud_isolation_forest first, or `fraud-assets run`."

@@ -4,7 +4,7 @@ A run covers one partition or a contiguous range. What a single partition means 
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -22,6 +22,18 @@ MODEL_VERSION_TAG = "fraud_assets/model_version"
 
 _CONFLICTS_BORNE: Final = 2
 """Two writers of one partition are rare, and each attempt takes seconds: three losses in a row mean something else."""
+
+
+FIRST_PARTITION_TAG = "dagster/asset_partition_range_start"
+LAST_PARTITION_TAG = "dagster/asset_partition_range_end"
+"""Dagster's own tags of a run over a range of partitions, both ends included."""
+
+
+def covered_keys(tags: Mapping[str, str], keys: Iterable[str]) -> list[str]:
+    """Return those of `keys` that a run with these tags covers; none for a run without partitions."""
+    first = tags.get(FIRST_PARTITION_TAG) or tags.get("dagster/partition")
+    last = tags.get(LAST_PARTITION_TAG) or first
+    return [key for key in keys if first is not None and last is not None and first <= key <= last]
 
 
 class PartitionRefusedError(Exception):

@@ -64,8 +64,13 @@ def silver_transactions_base(
     with lake.connect() as connection:
 
         def make(key: str) -> PartitionMade:
+            # Three tables change together: of two runs over one partition, the second builds when the first is done.
+            with lake.hold(f"silver-{key}"):
+                return build(key)
+
+        def build(key: str) -> PartitionMade:
             files = landing_zone.files(key)
-            build = build_partition(
+            built = build_partition(
                 connection,
                 landing_zone.feed,
                 key,
@@ -73,27 +78,27 @@ def silver_transactions_base(
                 lookback=lake.select(SILVER_TRANSACTIONS, keys=[landing_zone.feed.previous_key(key)]),
                 input_version=landing_zone.input_version(files),
             )
-            if not build.evaluation.passed:
-                violations[key] = dict(build.evaluation.violations)
-                raise ContractViolationError(build.evaluation.summary())
-            origin = provenance(context, input_version=build.input_version)
+            if not built.evaluation.passed:
+                violations[key] = dict(built.evaluation.violations)
+                raise ContractViolationError(built.evaluation.summary())
+            origin = provenance(context, input_version=built.input_version)
             quarantined = batches(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS.schema)
             lake.replace_partition(QUARANTINED_TRANSACTIONS, key, quarantined, provenance=origin)
-            lake.replace_partition(PARTITION_BUILDS, key, _build_record(build), provenance=origin)
+            lake.replace_partition(PARTITION_BUILDS, key, _build_record(built), provenance=origin)
             # Last, since a partition counts as built by its Silver rows.
             silver = batches(connection, "silver_rows", SILVER_TRANSACTIONS.schema)
             lake.replace_partition(SILVER_TRANSACTIONS, key, silver, provenance=origin)
             return PartitionMade(
-                rows=build.silver_rows,
-                data_version=build.silver_version,
+                rows=built.silver_rows,
+                data_version=built.silver_version,
                 metadata={
-                    "landed_rows": build.landed_rows,
-                    "quarantined_rows": build.quarantined_rows,
-                    "quarantine_reasons": dict(build.quarantine_reasons),
-                    "input_version": build.input_version,
-                    "lookback_version": build.lookback_version,
-                    "tail_version": build.tail_version,
-                    "silver_version": build.silver_version,
+                    "landed_rows": built.landed_rows,
+                    "quarantined_rows": built.quarantined_rows,
+                    "quarantine_reasons": dict(built.quarantine_reasons),
+                    "input_version": built.input_version,
+                    "lookback_version": built.lookback_version,
+                    "tail_version": built.tail_version,
+                    "silver_version": built.silver_version,
                 },
             )
 

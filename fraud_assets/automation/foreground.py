@@ -6,7 +6,6 @@ from time import monotonic
 
 import dagster as dg
 
-from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.automation.jobs import JOB_NAMES, run_tags
 from fraud_assets.automation.sensors import cause_of
 from fraud_assets.resources.platform import Platform
@@ -58,7 +57,7 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
             began = monotonic()
             result = definitions.resolve_job_def(JOB_NAMES[request.layer]).execute_in_process(
                 instance=instance,
-                tags=run_tags(request, model_version_tag=MODEL_VERSION_TAG),
+                tags=run_tags(request),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )

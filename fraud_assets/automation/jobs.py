@@ -2,10 +2,11 @@
 
 import dagster as dg
 
+from fraud_assets.assets.partition_runs import FIRST_PARTITION_TAG, LAST_PARTITION_TAG, MODEL_VERSION_TAG
 from fraud_assets.staleness import Layer, Request
 
-FIRST_PARTITION_TAG = "dagster/asset_partition_range_start"
-LAST_PARTITION_TAG = "dagster/asset_partition_range_end"
+MODEL_KEYS = {dg.AssetKey(name) for name in ("fraud_isolation_forest", "evaluation_metrics", "prod_model")}
+"""The assets of the model; a run of any of them is a training in flight, whoever launched it."""
 
 JOB_NAMES: dict[Layer, str] = {"silver": "silver_job", "model": "training_job", "gold": "scoring_job"}
 """The job that does what is due of a layer."""
@@ -18,7 +19,7 @@ silver_job = dg.define_asset_job(
 )
 training_job = dg.define_asset_job(
     "training_job",
-    selection=dg.AssetSelection.assets("fraud_isolation_forest", "evaluation_metrics", "prod_model"),
+    selection=dg.AssetSelection.assets(*MODEL_KEYS),
     description="Trains a model, evaluates it on later data and puts it behind @prod if it passes.",
 )
 scoring_job = dg.define_asset_job(
@@ -29,11 +30,11 @@ scoring_job = dg.define_asset_job(
 JOBS = [silver_job, training_job, scoring_job]
 
 
-def run_tags(request: Request, *, model_version_tag: str) -> dict[str, str]:
+def run_tags(request: Request) -> dict[str, str]:
     """Return the tags that tell a run its partitions and, for Gold, its model version."""
     tags = {"fraud_assets/why": "; ".join(dict.fromkeys(request.whys))}
     if request.first:
         tags |= {FIRST_PARTITION_TAG: request.first, LAST_PARTITION_TAG: request.last}
     if request.model_version:
-        tags[model_version_tag] = request.model_version
+        tags[MODEL_VERSION_TAG] = request.model_version
     return tags

@@ -9,11 +9,10 @@ from hashlib import sha256
 
 import dagster as dg
 
-from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
+from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import (
-    FIRST_PARTITION_TAG,
     JOB_NAMES,
-    LAST_PARTITION_TAG,
+    MODEL_KEYS,
     run_tags,
     scoring_job,
     silver_job,
@@ -22,7 +21,7 @@ from fraud_assets.automation.jobs import (
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.run_locks import is_dead
+from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, PlatformState, Request, decide, requests
 
@@ -80,11 +79,10 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         landing = landing_zone.look(settle=True, remember=False)
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
         plan = decide(state)
-        # While Silver is being built, a model would miss what has landed and a score would be of a version about to go.
-        # What failed for good holds nobody up: its last good version is trained on and scored.
+        # A first model waits for what has landed and is not built yet, unless that failed for good.
         building, _ = _open_requests(context.instance, state, plan.silver, list(partitions.get_partition_keys()))
-        being_built = {key for request, _, _ in building for key in request.keys}
-        due = [*(() if being_built else plan.model), *(item for item in plan.gold if item.key not in being_built)]
+        unbuilt = {key for request, _, _ in building for key in request.keys} - state.silver.keys()
+        due = [*(() if unbuilt else plan.model), *plan.gold]
         return _tick(context, state, due, partitions)
 
     return [landed_partitions_sensor, unscored_partitions_sensor]
@@ -113,7 +111,7 @@ def _tick(
             dg.RunRequest(
                 run_key=f"{cause}-{attempt}",
                 job_name=JOB_NAMES[request.layer],
-                tags={**run_tags(request, model_version_tag=MODEL_VERSION_TAG), CAUSE_TAG: cause},
+                tags={**run_tags(request), CAUSE_TAG: cause},
             )
             for request, cause, attempt in asked
         ],
@@ -142,6 +140,7 @@ def _fail_dead_runs(context: dg.SensorEvaluationContext, data_dir: str) -> None:
         if is_dead(data_dir, run.run_id):
             context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
             context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
+            forget(data_dir, run.run_id)
 
 
 def _in_flight(instance: dg.DagsterInstance, all_keys: list[str]) -> tuple[set[str], set[str]]:
@@ -149,10 +148,9 @@ def _in_flight(instance: dg.DagsterInstance, all_keys: list[str]) -> tuple[set[s
     keys, jobs = set[str](), set[str]()
     for run in instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)):
         jobs.add(run.job_name)
-        first = run.tags.get(FIRST_PARTITION_TAG) or run.tags.get("dagster/partition")
-        last = run.tags.get(LAST_PARTITION_TAG) or first
-        if first is not None and last is not None:
-            keys.update(key for key in all_keys if first <= key <= last)
+        if run.asset_selection and MODEL_KEYS & run.asset_selection:
+            jobs.add(JOB_NAMES["model"])
+        keys.update(covered_keys(run.tags, all_keys))
     return keys, jobs
 
 

@@ -4,10 +4,14 @@ Belongs here: the gate and its tolerances. Does not belong here: moving the alia
 computing metrics.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
 
 from fraud_assets.model.records import Evaluation
+
+Move = Literal["promoted", "refused", "rolled back"]
+"""What a decision does; the words that stand in `model.promotions`."""
 
 ALERT_RATE_BAND: Final = (0.0035, 0.175)
 """A tenth and five times the contamination of 0.035: outside, the threshold means something else on later rows."""
@@ -25,6 +29,27 @@ class PromotionDecision:
 
     promote: bool
     reasons: tuple[str, ...]
+
+
+def version_before(history: Iterable[Mapping[str, Any]], now: str | None) -> str | None:
+    """Return the version that a rollback from `now` leads to, or None where none was behind `@prod` before.
+
+    Promotions pile up and a rollback takes the topmost away, so that rolling back twice goes back two versions. A
+    version that was put behind `@prod` in MLflow itself lies on top of the pile without a row of its own.
+
+    Args:
+        history: rows of `model.promotions`, the latest first.
+        now: the version behind `@prod`.
+    """
+    pile: list[str] = []
+    for row in reversed(list(history)):
+        if row["decision"] == "promoted":
+            pile.append(row["model_version"])
+        elif row["decision"] == "rolled back" and pile:
+            pile.pop()
+    if pile and pile[-1] == now:
+        pile.pop()
+    return pile[-1] if pile else None
 
 
 def decide(candidate: Evaluation, *, signature_matches: bool, production: Evaluation | None) -> PromotionDecision:

@@ -62,10 +62,15 @@ class Evaluation:
         return {name: float(value) for name, value in figures.items() if value is not None}
 
 
+def prod_scorer(version: str) -> str:
+    """Return the name under which the `@prod` version of the time stands in `scored_by`."""
+    return f"version {version}"
+
+
 def metrics_table(
     evaluation: Evaluation,
     *,
-    production: Evaluation | None,
+    production: tuple[str, Evaluation] | None,
     model_version: str,
     window: tuple[str, str] | None,
     evaluated_at: datetime,
@@ -74,16 +79,16 @@ def metrics_table(
 
     Args:
         evaluation: of the version.
-        production: of the `@prod` version on the same rows, where that is another one.
+        production: the `@prod` version and its evaluation on the same rows, where that is another one.
         model_version: the version.
         window: first and last partition that was evaluated.
         evaluated_at: when (UTC).
     """
     figures: list[tuple[str, str, float | None]] = [("rows", name, getattr(evaluation, name)) for name in _ROW_FIGURES]
-    for scored_by, made in (("forest", evaluation), ("prod", production)):
-        if made is not None:
-            figures.append((scored_by, "alert_rate", made.alert_rate))
-            figures.extend((scored_by, name, getattr(made.forest, name, None)) for name in RANKING_FIGURES)
+    beside = [] if production is None else [(prod_scorer(production[0]), production[1])]
+    for scored_by, made in [("forest", evaluation), *beside]:
+        figures.append((scored_by, "alert_rate", made.alert_rate))
+        figures.extend((scored_by, name, getattr(made.forest, name, None)) for name in RANKING_FIGURES)
     figures.extend(("rule", name, getattr(evaluation.rule, name, None)) for name in RANKING_FIGURES)
     start, end = window or (None, None)
     return pa.Table.from_pylist(
@@ -105,7 +110,7 @@ def metrics_table(
 
 
 def evaluation_of(rows: Iterable[Mapping[str, Any]], scored_by: str) -> Evaluation | None:
-    """Return the evaluation that `metrics_table` wrote for `scored_by` (forest or prod), or None for none."""
+    """Return the evaluation that `metrics_table` wrote for `scored_by` (forest or a `prod_scorer`), or None."""
     known = {(row["scored_by"], row["metric"]): row for row in rows}
     if (scored_by, "alert_rate") not in known:
         return None
@@ -127,7 +132,8 @@ def evaluation_of(rows: Iterable[Mapping[str, Any]], scored_by: str) -> Evaluati
 def quality_rows(rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
     """Return how well each scorer ranks, for a person: name and `RANKING_FIGURES`, None where not measurable."""
     known = {(row["scored_by"], row["metric"]): row["value"] for row in rows}
-    names = {"forest": "Isolation Forest", "prod": "@prod at that time", "rule": "plain rule"}
+    beside = {name: f"@prod then, {name}" for name, _ in known if name.startswith("version ")}
+    names = {"forest": "Isolation Forest", **beside, "rule": "plain rule"}
     base_rate = known["rows", "base_rate"]
     return [
         *(
@@ -156,7 +162,7 @@ def metrics_schema() -> pa.Schema:
 
 
 METRICS_MEANINGS: Final[Mapping[str, str]] = {
-    "scored_by": "What made the scores: forest, prod (the @prod version on the same rows), rule; "
+    "scored_by": "What made the scores: forest, version N (then @prod, same rows), rule; "
     "or rows, for what holds of the rows.",
     "metric": "Name of the metric.",
     "value": "Its value; NULL where it is not measurable.",

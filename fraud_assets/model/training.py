@@ -1,6 +1,6 @@
 """Fit the seed pipeline on the eight features, and say which partitions train it and which evaluate it.
 
-Belongs here: the time window, the fit, and the one place where scikit-learn's sign is flipped.
+Belongs here: the time window, the fit, and where scikit-learn's sign is flipped.
 Does not belong here: evaluation, promotion, MLflow, the compiled scorer. This module needs scikit-learn and
 pandas, so nothing that `fraud_assets.definitions` reaches may import it at the top.
 """
@@ -147,6 +147,6 @@ class PipelineScorer:
 def fraud_score(pipeline: Pipeline, features: pd.DataFrame) -> np.ndarray:
     """Return one score per row, shape (n_rows,): higher is more suspicious, 0 is the contamination boundary.
 
-    The whole pipeline decides, scaler included; this is the only place where the sign is flipped.
+    The whole pipeline decides, scaler included; scikit-learn's sign is flipped here; what scores without this function gives the same bits.
     """
     return -pipeline.decision_function(as_features(features))

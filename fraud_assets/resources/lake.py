@@ -79,6 +79,14 @@ class Lake(dg.ConfigurableResource):
             finally:
                 connection.close()
 
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Hold a lock of the data directory: what belongs together in several commits is done by one at a time."""
+        path = Path(self.data_dir) / ".locks" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            yield
+
     # Reading
 
     def version(self, table: Table) -> int | None:

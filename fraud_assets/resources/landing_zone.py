@@ -95,37 +95,48 @@ class LandingZone(dg.ConfigurableResource):
         return Path(self.data_dir) / "landing"
 
     def claim(self) -> None:
-        """Claim the data directory for the feed's grain, once there is one.
+        """Claim the data directory for the feed's grain, before anything is written there.
 
         Raises:
             AnotherGrainError: it holds partitions of another grain.
         """
-        marker, grain = Path(self.data_dir) / ".grain", self.feed.partitions.grain
-        if not marker.exists() and marker.parent.is_dir():
-            _write_whole(marker, grain)
-        held = marker.read_text() if marker.exists() else grain
+        self.require_grain()
+        if not self._grain_path.exists():
+            self._grain_path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(self._grain_path, self.feed.partitions.grain)
+
+    def require_grain(self) -> None:
+        """Return where the data directory is free or holds partitions of the feed's grain; only looks.
+
+        Raises:
+            AnotherGrainError: it holds partitions of another grain.
+        """
+        grain = self.feed.partitions.grain
+        held = self._grain_path.read_text() if self._grain_path.exists() else grain
         if held != grain:
             raise AnotherGrainError(
                 f"{self.data_dir} holds {held} partitions and source {self.feed.name} is {grain}. "
                 "Choose another FRAUD_DATA_DIR, or give the source another name."
             )
 
+    @property
+    def _grain_path(self) -> Path:
+        return Path(self.data_dir) / ".grain"
+
     def input_version(self, files: Sequence[LandedFile]) -> str:
         """Return the version of what a partition would be built from: files, source and contract."""
         return input_version([file.digest for file in files], self.feed)
 
-    def count_records(self, file: LandedFile) -> int:
-        """Return the records of a file, good or bad, counted without splitting them.
-
-        Raises:
-            BrokenFileError: the file cannot be read.
-        """
-        if file.raw.is_parquet:
-            try:
-                return pq.read_metadata(file.path).num_rows
-            except (pa.ArrowException, OSError) as error:
-                raise BrokenFileError(file.name, "it cannot be read as Parquet.", "a whole Parquet file.") from error
-        return sum(1 for _ in iter_records(file.raw, self.feed.csv))
+    def count_records(self, file: LandedFile) -> tuple[int | None, str | None]:
+        """Return the records of a file, good or bad, counted without splitting them; or None, and why not."""
+        try:
+            if file.raw.is_parquet:
+                return pq.read_metadata(file.path).num_rows, None
+            return sum(1 for _ in iter_records(file.raw, self.feed.csv)), None
+        except BrokenFileError as error:
+            return None, str(error)
+        except (pa.ArrowException, OSError) as error:
+            return None, f"{file.name}: it cannot be read as Parquet ({str(error).splitlines()[0]})."
 
     def files(self, key: str) -> tuple[LandedFile, ...]:
         """Return the files of one partition in the order in which they landed.
@@ -150,7 +161,11 @@ class LandingZone(dg.ConfigurableResource):
             settle: leave out files whose size and time have not held since the last look. A sensor asks for it, so
                 that a file that is still being written is not read.
             remember: let this look count as the last one.
+
+        Raises:
+            AnotherGrainError: the data directory holds partitions of another grain.
         """
+        self.require_grain()
         names = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else []
         return self._look(
             [name for name in names if not _is_ignored(name) and name != LABELS_FOLDER],

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version as installed_version
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from sklearn.pipeline import Pipeline
 
+FEED_TAG: Final = "feed"
+"""Tag of a version: the name of the source that it was trained on."""
+
+RUN_TAG: Final = "dagster_run_id"
+"""Tag of a version: the Dagster run that registered it."""
+
+SILVER_DATA_TAG: Final = "silver_data_version"
+"""Tag of a version: digest of all Silver partitions when it was trained."""
+
 PROD_ALIAS: Final = "prod"
 """The alias whose version scores; MLflow shows it as `@prod`."""
 
@@ -45,6 +54,14 @@ SERVED_PACKAGES: Final = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 
 _MLFLOW_TYPES: Final = {"double": "double", "int": "integer", "long": "long"}
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
+
+
+class RegistryError(RuntimeError):
+    """MLflow cannot be reached, or answers with an error; the message names the address."""
+
+
+class AnotherFeedError(RegistryError):
+    """The registry holds a model of that name which was trained on another feed."""
 
 
 class NoModelError(LookupError):
@@ -72,6 +89,7 @@ class ModelRegistry(dg.ConfigurableResource):
     model_name: str
     experiment_name: str = "fraud_assets"
     data_dir: str
+    feed: str
 
     def prepare(self) -> None:
         """Make sure that the database and the experiment exist; safe to call from several processes at once."""
@@ -82,32 +100,61 @@ class ModelRegistry(dg.ConfigurableResource):
             client.create_experiment(self.experiment_name, artifact_location=self._artifact_location())
 
     def prod_version(self) -> str | None:
-        """Return the version behind `@prod`, whoever set it, or None."""
+        """Return the version behind `@prod`, whoever set it, or None.
+
+        Raises:
+            AnotherFeedError: When that version was trained on another feed.
+            RegistryError: When MLflow does not answer.
+        """
         if self._nothing_yet():
             return None
         from mlflow.exceptions import MlflowException
 
         try:
-            return str(self._client().get_model_version_by_alias(self.model_name, PROD_ALIAS).version)
+            found = self._client().get_model_version_by_alias(self.model_name, PROD_ALIAS)
         except MlflowException as error:
             if error.error_code not in _MISSING:
-                raise
+                raise self._no_answer(error) from error
             return None
+        trained_on = found.tags.get(FEED_TAG, self.feed)
+        if trained_on != self.feed:
+            raise AnotherFeedError(
+                f"Version {found.version} of {self.model_name} in {self.tracking_uri} was trained on the feed "
+                f"{trained_on}, and this feed is {self.feed}. Unset MLFLOW_TRACKING_URI, or set FRAUD_MODEL_NAME."
+            )
+        return str(found.version)
 
     def versions(self) -> list[RegisteredVersion]:
-        """Return every registered version, oldest first; empty when there is none."""
+        """Return every registered version, oldest first; empty when there is none.
+
+        Raises:
+            RegistryError: When MLflow does not answer.
+        """
         if self._nothing_yet():
             return []
-        found = self._client().search_model_versions(f"name = '{self.model_name}'", max_results=10_000)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._client().search_model_versions(f"name = '{self.model_name}'", max_results=10_000)
+        except MlflowException as error:
+            raise self._no_answer(error) from error
         return sorted(
             (RegisteredVersion(str(one.version), one.run_id, dict(one.tags)) for one in found),
             key=lambda one: int(one.version),
         )
 
-    def latest_version(self) -> str | None:
-        """Return the version registered last, or None."""
+    def latest_version(self, *, of_run: str | None = None) -> str | None:
+        """Return the version registered last, or None; the one that a Dagster run registered, where it did."""
         versions = self.versions()
-        return versions[-1].version if versions else None
+        of_this_run = [one for one in versions if of_run is not None and one.tags.get(RUN_TAG) == of_run]
+        found = of_this_run or versions
+        return found[-1].version if found else None
+
+    def _no_answer(self, error: Exception) -> "RegistryError":
+        first_line = str(error).splitlines()[0]
+        return RegistryError(
+            f"MLflow at {self.registry_uri or self.tracking_uri} does not answer as it should: {first_line}"
+        )
 
     def set_prod(self, version: str) -> None:
         """Point `@prod` at the version, in one step.
@@ -121,11 +168,6 @@ class ModelRegistry(dg.ConfigurableResource):
     def version_tags(self, version: str) -> dict[str, str]:
         """Return the version's tags."""
         return dict(self._existing(version).tags)
-
-    def set_version_tags(self, version: str, tags: Mapping[str, str]) -> None:
-        """Set these tags of the version and leave its others."""
-        for key, value in tags.items():
-            self._client().set_model_version_tag(self.model_name, version, key, value)
 
     def register(
         self,
@@ -182,7 +224,7 @@ class ModelRegistry(dg.ConfigurableResource):
             self.model_name,
             logged.model_uri,
             logged.run_id,
-            tags={**tags, _THRESHOLD_TAG: repr(threshold)},
+            tags={**tags, _THRESHOLD_TAG: repr(threshold), FEED_TAG: self.feed},
             model_id=logged.model_id,
         )
         version = str(registered.version)
@@ -216,19 +258,26 @@ class ModelRegistry(dg.ConfigurableResource):
 
         A version that was registered without a compiled scorer is scored by its pipeline: the same bits, slower.
 
+        So is one whose compiled scorer is of another scikit-learn; a damaged copy on this disk is fetched again.
+
         Raises:
             NoModelError: When there is no such version.
-            ScorerArtifactError: When the compiled scorer was changed, or is of another scikit-learn.
         """
+        from fraud_assets.model.scorer import Scorer, ScorerArtifactError
+
         folder = self._scorer_folder(version)
-        if _origin(folder) != self._origin_of(version) and not self._download_scorer(version):
-            from fraud_assets.model.training import PipelineScorer
+        is_here = _origin(folder) == self._origin_of(version)
+        for fetch in (False, True) if is_here else (True,):
+            if fetch and not self._download_scorer(version):
+                break
+            with suppress(ScorerArtifactError):
+                return Scorer.load(folder)
+        from fraud_assets.model.training import PipelineScorer
 
-            threshold = float(self.version_tags(version)[_THRESHOLD_TAG])
-            return PipelineScorer(self.load_pipeline(version), threshold=threshold)
-        from fraud_assets.model.scorer import Scorer
-
-        return Scorer.load(folder)
+        _LOG.warning(
+            "Version %s scores through scikit-learn: it has no compiled scorer that can be used here.", version
+        )
+        return PipelineScorer(self.load_pipeline(version), threshold=float(self.version_tags(version)[_THRESHOLD_TAG]))
 
     def _download_scorer(self, version: str) -> bool:
         """Export the version's compiled scorer to this disk; False where it was registered without one."""
@@ -336,6 +385,7 @@ def _without_library_noise() -> Iterator[None]:
         yield
 
 
+_LOG: Final = logging.getLogger(__name__)
 _LOADER: Final = Path(__file__).with_name("pyfunc_loader.py")
 _ORIGIN_FILE: Final = "registered_as.json"
 _THRESHOLD_TAG: Final = "threshold"

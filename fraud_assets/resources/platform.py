@@ -47,6 +47,7 @@ class Platform:
             registry_uri=self.settings.mlflow_registry_uri,
             model_name=self.settings.model_name,
             data_dir=str(self.data_dir),
+            feed=self.source.name,
         )
 
     def look(self) -> Landing:

@@ -38,10 +38,13 @@ def _compiled_score(folder: Path):
     if not folder.is_dir():
         return None
     try:
-        from fraud_assets.model.scorer import Scorer
+        from fraud_assets.model.scorer import Scorer, ScorerArtifactError
     except ImportError:
         return None
-    scorer = Scorer.load(folder)
+    try:
+        scorer = Scorer.load(folder)
+    except ScorerArtifactError:  # Made for another scikit-learn: the pipeline is right there.
+        return None
     return lambda features: scorer.score(features.to_numpy(np.float64))
 
 

@@ -4,11 +4,13 @@ Dagster's default launcher has no health check: a run whose process was killed w
 partitions would never be due again.
 """
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 
 @contextmanager
@@ -22,15 +24,27 @@ def hold_run_lock(data_dir: str, run_id: str) -> Iterator[None]:
 
 
 def is_dead(data_dir: str, run_id: str) -> bool:
-    """Whether the run once held its lock here and no process holds it now, although it did not end."""
-    path = _path(data_dir, run_id)
-    if not path.exists():
+    """Whether the run once held its lock here and no process holds it now, although it did not end.
+
+    Only looks: the file is never created, so that a run which ends meanwhile, and takes its lock away, counts as alive.
+    """
+    try:
+        descriptor = os.open(_path(data_dir, run_id), os.O_RDWR)
+    except FileNotFoundError:
         return False
     try:
-        with FileLock(path, timeout=0):
-            return path.exists()
-    except Timeout:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    else:
+        return _path(data_dir, run_id).exists()
+    finally:
+        os.close(descriptor)
+
+
+def forget(data_dir: str, run_id: str) -> None:
+    """Remove the lock that a dead run left."""
+    _path(data_dir, run_id).unlink(missing_ok=True)
 
 
 def _path(data_dir: str, run_id: str) -> Path:

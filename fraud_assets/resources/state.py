@@ -21,12 +21,12 @@ def read_state(
     rescore_days: int,
 ) -> PlatformState:
     """Return the state of every partition and of the model; opens no data file and changes nothing."""
-    silver = silver_states(lake)
+    feed = landing_zone.feed
+    silver = {key: state for key, state in silver_states(lake).items() if feed.in_range(key)}
     gold = {
         key: GoldState(**state)
         for key, state in lake.partition_states(PREDICTIONS, ("silver_version", "model_version")).items()
     }
-    feed = landing_zone.feed
     prod_version = model_registry.prod_version()
     return PlatformState(
         landed={key: landing_zone.input_version(files) for key, files in landing.partitions.items()},

@@ -39,7 +39,8 @@ RAW_TRANSACTIONS: Final = Table(
         [
             pa.field("file", pa.string(), nullable=False),
             pa.field("bytes", pa.int64(), nullable=False),
-            pa.field("landed_rows", pa.int64(), nullable=False),
+            pa.field("landed_rows", pa.int64()),
+            pa.field("problem", pa.string()),
             pa.field("content_digest", pa.string(), nullable=False),
             pa.field("observed_at", pa.timestamp("us", tz="UTC"), nullable=False),
             pa.field("partition_key", pa.string(), nullable=False),
@@ -48,7 +49,8 @@ RAW_TRANSACTIONS: Final = Table(
     meanings={
         "file": "Path of the file under landing/.",
         "bytes": "Size of the file.",
-        "landed_rows": "Records in the file, good or bad, the header not counted.",
+        "landed_rows": "Records in the file, good or bad, the header not counted; NULL where it cannot be read.",
+        "problem": "Why the file cannot be read; NULL where it can.",
         "content_digest": "SHA-256 of the file's bytes, the first 16 hexadecimal digits.",
         "observed_at": "When the file was read (UTC).",
         "partition_key": "Partition that the file landed in.",

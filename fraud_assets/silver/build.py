@@ -41,11 +41,10 @@ class SilverBuild:
 def input_version(files: Sequence[str], source: Source) -> str:
     """Return what a partition is built from: files, source and contract, 16 hex digits each.
 
-    The three parts tell why a partition is due. `files` are the content digests of the landed files; their
-    order counts only where the source lets the last file win.
+    The three parts tell why a partition is due. `files` are the content digests of the landed files in their order,
+    which counts: the last label of a transaction wins, and the last file where the source says so.
     """
-    ordered = files if source.rules.on_conflict == "last_file" else sorted(files)
-    landed = hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16]
+    landed = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
     return f"{landed}-{source.digest}-{CONTRACT_VERSION}"
 
 

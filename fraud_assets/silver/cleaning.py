@@ -1,7 +1,7 @@
 """Every landed row is good or quarantined, and a quarantined row says all that is wrong with it.
 
 Here belong the pass from raw text to canonical columns and the reasons for refusing a row; `cleaning.sql`
-judges. How files become text is `reading`, what the columns mean is the source's own file, what a good row
+finds them. How files become text is `reading`, what the columns mean is the source's own file, what a good row
 becomes is `features`. Nothing is dropped or repaired on the way.
 """
 
@@ -60,7 +60,7 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     """Split the rows of a partition's files into the temporary tables good_transactions and quarantined_rows.
 
     `good_transactions` has the canonical columns, the amount in thousandths; `quarantined_rows` has
-    `file, line, reasons, raw_row`. Without a key the rows are of many partitions, each judged within its
+    `file, line, reasons, raw_row`. Without a key the rows are of many partitions, each evaluated within its
     own. Files count in the given order where a later one wins; Silver does not depend on their order otherwise.
 
     Raises:
@@ -71,7 +71,7 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     landed = _read_candidates(con, source, files)
     start, end = (None, None) if key is None else source.bounds(key)
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE judged_rows AS {_CLEANING_SQL}",
+        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {_CLEANING_SQL}",
         {
             "start_time": start,
             "end_time": end,
@@ -103,7 +103,7 @@ def _read_candidates(con: duckdb.DuckDBPyConnection, source: Source, files: Sequ
     landed = 0
     for number, file in enumerate(files):
         landed += read_raw(con, source, file, table=_raw(number))
-        _judge_cells(con, source, references, number)
+        _evaluate_cells(con, source, references, number)
     return landed
 
 
@@ -111,7 +111,7 @@ def _raw(number: int) -> str:
     return f"raw_{number}"
 
 
-def _judge_cells(
+def _evaluate_cells(
     con: duckdb.DuckDBPyConnection,
     source: Source,
     references: Mapping[str, frozenset[str]],
@@ -151,14 +151,14 @@ def _judge_cells(
 
 
 def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
-    """Part judged_rows into good and quarantined ones, and give each quarantined row its raw content."""
+    """Part evaluated_rows into good and quarantined ones, and give each quarantined row its raw content."""
     con.execute(
         """
         CREATE OR REPLACE TEMP TABLE good_transactions AS
         SELECT
             TransactionID, event_timestamp, card_id, ProductCD,
             amount_thousandths, is_international_txn, isFraud
-        FROM judged_rows
+        FROM evaluated_rows
         WHERE reasons = []
         """
     )
@@ -171,8 +171,8 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
             INSERT INTO quarantined_rows
             SELECT $file, line, reasons, to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR
             FROM {_raw(number)} AS raw
-            JOIN judged_rows ON raw._line = judged_rows.line
-            WHERE judged_rows.file_no = $file_no AND judged_rows.reasons <> []
+            JOIN evaluated_rows ON raw._line = evaluated_rows.line
+            WHERE evaluated_rows.file_no = $file_no AND evaluated_rows.reasons <> []
             UNION ALL
             SELECT $file, line, ['unreadable_line'], text
             FROM {_raw(number)}_unreadable
@@ -181,4 +181,4 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
             {"file": file.name, "file_no": number},
         )
         con.execute(f"DROP TABLE {_raw(number)}")
-    con.execute("DROP TABLE judged_rows")
+    con.execute("DROP TABLE evaluated_rows")

@@ -2,7 +2,7 @@
 --
 -- In: candidate_rows, one row per delimited record of all files (file_no, line: its place; the canonical columns,
 -- NULL where the source's expressions give none; faults: the reasons found while reading its cells).
--- Parameters: start_time and end_time of the partition (NULL: the rows are of many partitions, each judged by itself),
+-- Parameters: start_time and end_time of the partition (NULL: the rows are of many partitions, each evaluated by itself),
 -- key_format of the feed's partition keys, is_absolute (a refund counts with
 -- its absolute amount), is_last_file (a later file supersedes an earlier one).
 -- Out: the same rows with the label, the amount in thousandths, and reasons (empty for a good row).
@@ -16,7 +16,7 @@ WITH
             isFraud IS NOT NULL AS has_label
         FROM candidate_rows
     ),
-    judged_alone AS (
+    evaluated_alone AS (
         SELECT
             * EXCLUDE (TransactionAmt, is_international_txn, faults, has_label),
             -- Rounded once, here: every sum downstream is a sum of integers.
@@ -43,7 +43,7 @@ WITH
     ),
     repeated_ids AS (
         SELECT TransactionID, part
-        FROM judged_alone
+        FROM evaluated_alone
         WHERE reasons = []
         GROUP BY TransactionID, part
         HAVING count(*) > 1
@@ -54,7 +54,7 @@ WITH
             -- The label is no payload: a later file may bring it.
             (event_timestamp, card_id, ProductCD, amount_thousandths, is_international_txn) AS payload,
             CASE WHEN $is_last_file THEN file_no ELSE 0 END AS edition
-        FROM judged_alone
+        FROM evaluated_alone
         WHERE reasons = [] AND (TransactionID, part) IN (SELECT (TransactionID, part) FROM repeated_ids)
     ),
     compared_rows AS (
@@ -75,7 +75,7 @@ WITH
             ),
             same_edition AS (PARTITION BY TransactionID, part, edition)
     ),
-    judged_together AS (
+    evaluated_together AS (
         SELECT
             file_no,
             line,
@@ -89,9 +89,9 @@ WITH
         FROM compared_rows
     )
 SELECT
-    judged_alone.* EXCLUDE (part) REPLACE (
+    evaluated_alone.* EXCLUDE (part) REPLACE (
         coalesce(last_label, isFraud) AS isFraud,
         CASE WHEN reason IS NULL THEN reasons ELSE [reason] END AS reasons
     )
-FROM judged_alone
-LEFT JOIN judged_together USING (file_no, line)
+FROM evaluated_alone
+LEFT JOIN evaluated_together USING (file_no, line)

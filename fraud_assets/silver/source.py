@@ -1,7 +1,7 @@
 """A feed as its owner describes it: one TOML file that maps raw columns to the canonical ones.
 
 Here belong the file's format, its validation and what follows from it alone: partition keys and bounds, the
-digest, and the raw columns that its expressions refer to. Reading and judging rows are `reading` and
+digest, and the raw columns that its expressions refer to. Reading and evaluating rows are `reading` and
 `cleaning`. Loading a source opens no database; only checking its expressions needs one.
 """
 

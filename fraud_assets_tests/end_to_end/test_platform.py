@@ -1,5 +1,6 @@
 """The whole way, as a user goes it: land, run, look; correct, break, and look again."""
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -12,11 +13,12 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.assets import silver as silver_assets
-from fraud_assets.assets.model import move_prod, promotion_history
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.resources.lake import Lake, PartitionConflictError
+from fraud_assets.resources.model_registry import AnotherFeedError
+from fraud_assets.resources.promotions import carry_out, decisions
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
@@ -121,14 +123,14 @@ def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_
         run_config={"ops": {"fraud_isolation_forest": {"config": {"random_state": 7}}}},
     )
     assert result.success
-    move_prod(
+    carry_out(
         scored_platform.lake,
         scored_platform.model_registry,
         "2",
-        decision="promoted",
+        move="promoted",
         decided_by="a test",
         reason="to move @prod",
-        run_provenance={},
+        provenance={},
     )
     assert decide(scored_platform.state()).everything == ()
     [day] = scored_platform.simulate(1, start=date(2026, 1, 3), dirt=True)
@@ -139,6 +141,30 @@ def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_
 
     versions = {key: gold.model_version for key, gold in scored_platform.state().gold.items()}
     assert versions == dict.fromkeys(SIX_DAYS, "1") | {"2026-01-07": "2"}
+
+
+def test_what_a_person_set_is_not_decided_about_again(scored_platform: TestPlatform) -> None:
+    training = scored_platform.definitions.resolve_job_def("training_job")
+    assert training.execute_in_process(instance=scored_platform.instance).success
+    assert scored_platform.model_registry.prod_version() == "2"
+    arguments = {"decided_by": "a person", "reason": "version 2 is worse", "provenance": {}}
+    carry_out(scored_platform.lake, scored_platform.model_registry, "1", move="rolled back", **arguments)
+
+    again = dg.Definitions.merge(
+        scored_platform.definitions, dg.Definitions(jobs=[dg.define_asset_job("again", selection=["prod_model"])])
+    )
+    assert again.resolve_job_def("again").execute_in_process(instance=scored_platform.instance).success
+    assert scored_platform.model_registry.prod_version() == "1"
+    assert len(decisions(scored_platform.lake)) == 3
+
+
+def test_a_feed_never_takes_the_model_of_another_feed(
+    scored_platform: TestPlatform, simulated_source: Callable[..., str]
+) -> None:
+    other = simulated_source(lambda text: text.replace('name = "simulated"', 'name = "shop"'))
+
+    with pytest.raises(AnotherFeedError, match="was trained on the feed simulated, and this feed is shop"):
+        replace(scored_platform, source=other).state()
 
 
 def test_rescore_days_move_the_latest_days_to_the_present_version(scored_platform: TestPlatform) -> None:
@@ -152,17 +178,36 @@ def test_rescore_days_move_the_latest_days_to_the_present_version(scored_platfor
     assert versions == ["1", "1", "1", "1", "2", "2"]
 
 
-def test_a_broken_file_stops_its_partition_and_no_other(make_platform: MakePlatform) -> None:
+def rename_a_column(content: bytes) -> tuple[str, bytes]:
+    return "csv", content.replace(b"card1", b"card_one", 1)
+
+
+def truncate_gzip(content: bytes) -> tuple[str, bytes]:
+    return "csv.gz", gzip.compress(content)[:-200]
+
+
+def truncate_parquet(content: bytes) -> tuple[str, bytes]:
+    return "parquet", b"PAR1" + content[:500]
+
+
+def empty(content: bytes) -> tuple[str, bytes]:
+    return "csv", b""
+
+
+@pytest.mark.parametrize("break_it", [rename_a_column, truncate_gzip, truncate_parquet, empty])
+def test_a_broken_file_stops_its_partition_and_no_other(
+    make_platform: MakePlatform, break_it: Callable[[bytes], tuple[str, bytes]]
+) -> None:
     platform = make_platform()
-    _, broken, _ = platform.simulate(3)
-    header, *rows = broken.read_text().splitlines(keepends=True)
-    broken.write_text("".join([header.replace("card1", "card_one"), *rows]))
+    _, day, _ = platform.simulate(3)
+    suffix, content = break_it(day.read_bytes())
+    day.unlink()
+    (day.parent / f"broken.{suffix}").write_bytes(content)
 
     [step, *_] = platform.run()
 
     assert step.request.keys == ("2026-01-01", "2026-01-02", "2026-01-03")
-    assert "2026-01-02/simulated-2026-01-02.csv" in step.problem
-    assert "card1" in step.problem
+    assert f"2026-01-02/broken.{suffix}" in step.problem
     assert sorted(platform.state().silver) == ["2026-01-01", "2026-01-03"]
 
 
@@ -336,7 +381,7 @@ def test_a_feed_without_labels_is_scored_and_its_quality_is_not_measurable(
     )
     assert metrics == [(None, "no row has a label")]
     assert platform.state().prod_version == "1"
-    assert "not measurable" in promotion_history(platform.lake)[0]["reason"]
+    assert "not measurable" in decisions(platform.lake)[0]["reason"]
 
 
 def test_a_changed_source_makes_its_partitions_due_and_says_so(
@@ -393,7 +438,7 @@ def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
     assert "was refused" in steps[-1].problem
     assert "fraud-assets promote 1" in steps[-1].problem
     assert platform.run() == []
-    assert [row["decision"] for row in promotion_history(platform.lake)] == ["refused"]
+    assert [row["decision"] for row in decisions(platform.lake)] == ["refused"]
     platform.simulate(1, start=date(2026, 1, 5))
     assert [due.why for due in decide(platform.state()).silver] == ["landed, not built yet"]
     assert [step.request.layer for step in platform.run()] == ["silver", "model"]

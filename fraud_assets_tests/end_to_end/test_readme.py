@@ -3,18 +3,16 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.end_to_end.servers import serve, wait_until
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
@@ -52,35 +50,10 @@ class Shell:
         return done.stdout
 
     @contextmanager
-    def serve(self, command: str, address: str) -> Iterator[None]:
-        """Run a server in a process group of its own, and end that group."""
-        log = (self.folder / "server.log").open("w")
-        server = subprocess.Popen(
-            command.split(), cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            wait_until(lambda: answers(address), f"{command} to answer", log=self.folder / "server.log")
-            yield
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-            log.close()
-
-
-def answers(address: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(address, timeout=5) as response:
-        return response.status == 200
-    return False
-
-
-def wait_until(condition, what: str, *, log: Path, seconds: int = 240) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"waited {seconds} s for {what}\n{log.read_text()[-3000:]}"
-        time.sleep(2)
+    def serve(self, command: str, address: str) -> Iterator[Path]:
+        """Run a server until the block ends; give its log."""
+        with serve(command.split(), address, folder=self.folder, environment=self.environment) as log:
+            yield log
 
 
 @pytest.fixture
@@ -98,13 +71,13 @@ def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
     dev, day = "make dev", "fraud-assets simulate --start 2026-01-31 --days 1"
     for command in commands[: commands.index(dev)]:
         said[command] = shell.run(command)
-    with shell.serve(dev, "http://127.0.0.1:3000/server_info"):
+    with shell.serve(dev, "http://127.0.0.1:3000/server_info") as log:
         said[day] = shell.run(day)
         gold = "SELECT 'rows', count(*) FROM gold.fraud_predictions WHERE partition_key = '2026-01-31'"
         wait_until(
             lambda: re.search(r"rows +[1-9]", shell.run(f'fraud-assets sql "{gold}"')) is not None,
             "Gold of the day that landed",
-            log=shell.folder / "server.log",
+            log=log,
         )
     for command in commands[commands.index(day) + 1 :]:
         said[command] = shell.run(command)

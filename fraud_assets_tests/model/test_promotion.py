@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fraud_assets.model.evaluation import Evaluation, RankingQuality
-from fraud_assets.model.promotion import PromotionDecision, decide
+from fraud_assets.model.promotion import PromotionDecision, decide, version_before
 
 GOOD = Evaluation(
     rows=10_000,
@@ -113,3 +113,29 @@ def test_without_labels_only_the_first_version_is_promoted_and_it_says_so(candid
 def test_evaluations_of_different_rows_are_not_compared():
     with pytest.raises(ValueError, match="the same rows"):
         decided(GOOD, production=replace(GOOD, rows=9_999))
+
+
+def history(*moves: tuple[str, str]) -> list[dict[str, str]]:
+    """Decisions in the order in which they were made, as the table gives them: the latest first."""
+    return [{"decision": move, "model_version": version} for move, version in reversed(moves)]
+
+
+@pytest.mark.parametrize(
+    ("moves", "now", "before"),
+    [
+        pytest.param([], None, None, id="nothing yet"),
+        pytest.param([("promoted", "1")], "1", None, id="the first version"),
+        pytest.param([("promoted", "1"), ("promoted", "2")], "2", "1", id="the second"),
+        pytest.param([("promoted", "1"), ("refused", "2"), ("promoted", "3")], "3", "1", id="a refusal between"),
+        pytest.param(
+            [("promoted", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled back", "2")], "2", "1", id="once more"
+        ),
+        pytest.param([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], "1", None, id="back at the first"),
+        pytest.param(
+            [("promoted", "1"), ("promoted", "2"), ("rolled back", "1"), ("promoted", "3")], "3", "1", id="on again"
+        ),
+        pytest.param([("promoted", "1"), ("promoted", "2")], "5", "2", id="moved in MLflow itself"),
+    ],
+)
+def test_a_rollback_leads_to_the_version_before(moves, now, before):
+    assert version_before(history(*moves), now) == before

@@ -53,7 +53,11 @@ def written(
     window: tuple[str, str] | None = ("2026-01-21", "2026-01-30"),
 ) -> list[dict[str, object]]:
     table = metrics_table(
-        evaluation, production=production, model_version="7", window=window, evaluated_at=EVALUATED_AT
+        evaluation,
+        production=None if production is None else ("6", production),
+        model_version="7",
+        window=window,
+        evaluated_at=EVALUATED_AT,
     )
     assert table.schema.equals(metrics_schema())
     return table.to_pylist()
@@ -69,10 +73,10 @@ def test_each_figure_is_a_row_and_says_who_scored() -> None:
         ("forest", "roc_auc", 0.9),
         ("forest", "pr_auc", 0.4),
         ("forest", "average_precision", 0.39),
-        ("prod", "alert_rate", 0.05),
-        ("prod", "roc_auc", 0.7),
-        ("prod", "pr_auc", 0.3),
-        ("prod", "average_precision", 0.29),
+        ("version 6", "alert_rate", 0.05),
+        ("version 6", "roc_auc", 0.7),
+        ("version 6", "pr_auc", 0.3),
+        ("version 6", "average_precision", 0.29),
         ("rule", "roc_auc", 0.8),
         ("rule", "pr_auc", 0.2),
         ("rule", "average_precision", 0.19),
@@ -103,13 +107,13 @@ def test_an_evaluation_without_a_window_says_so() -> None:
 @pytest.mark.parametrize("evaluation", [MEASURED, WITHOUT_LABELS, WITHOUT_ROWS])
 def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation) -> None:
     assert evaluation_of(written(evaluation), "forest") == evaluation
-    assert evaluation_of(written(evaluation), "prod") is None
+    assert evaluation_of(written(evaluation), "version 6") is None
 
 
 def test_both_evaluations_are_read_back() -> None:
     rows = written(MEASURED, PRODUCTION)
     assert evaluation_of(rows, "forest") == MEASURED
-    assert evaluation_of(rows, "prod") == PRODUCTION
+    assert evaluation_of(rows, "version 6") == PRODUCTION
 
 
 def test_nothing_written_is_no_evaluation() -> None:
@@ -147,7 +151,7 @@ def evaluations(draw: st.DrawFn) -> tuple[Evaluation, Evaluation]:
 @given(both=evaluations())
 def test_whatever_was_evaluated_is_read_back(both: tuple[Evaluation, Evaluation]) -> None:
     rows = list(reversed(written(*both)))
-    assert (evaluation_of(rows, "forest"), evaluation_of(rows, "prod")) == both
+    assert (evaluation_of(rows, "forest"), evaluation_of(rows, "version 6")) == both
 
 
 def test_every_column_has_a_meaning() -> None:

@@ -84,6 +84,7 @@ def saved_scorer(pipeline: Pipeline, folder: Path) -> Path:
 
 def registry_in(data_dir: Path, **settings: Any) -> ModelRegistry:
     return ModelRegistry(
+        feed="simulated",
         tracking_uri=f"sqlite:///{data_dir}/mlflow/mlflow.db",
         data_dir=str(data_dir),
         **{"model_name": NAME, **settings},
@@ -127,7 +128,9 @@ def test_asking_a_registry_that_does_not_exist_does_not_import_mlflow(tmp_path):
         import sys
         from fraud_assets.resources.model_registry import ModelRegistry, tracked_run
 
-        registry = ModelRegistry(tracking_uri="sqlite:///{tmp_path}/no.db", model_name="m", data_dir="{tmp_path}")
+        registry = ModelRegistry(
+            feed="simulated", tracking_uri="sqlite:///{tmp_path}/no.db", model_name="m", data_dir="{tmp_path}"
+        )
         assert registry.prod_version() is None
         loaded = {{"mlflow", "dagster_mlflow", "sklearn", "pandas", "numba"}} & set(sys.modules)
         assert not loaded, loaded
@@ -155,7 +158,10 @@ def test_three_processes_prepare_one_empty_database_at_once(tmp_path):
         from fraud_assets.resources.model_registry import ModelRegistry
 
         ModelRegistry(
-            tracking_uri="sqlite:///{tmp_path}/mlflow/mlflow.db", model_name="m", data_dir="{tmp_path}"
+            feed="simulated",
+            tracking_uri="sqlite:///{tmp_path}/mlflow/mlflow.db",
+            model_name="m",
+            data_dir="{tmp_path}",
         ).prepare()
         """
     started = [start_python(code) for _ in range(3 if FULL else 2)]
@@ -280,9 +286,7 @@ def test_versions_carry_their_tags_and_the_run_that_made_them(registry, pipeline
     first = register(registry, pipeline, features, tags={"train_start": "2026-01-01"})
     second = register(registry, pipeline, features)
     assert (first, second, registry.latest_version()) == ("1", "2", "2")
-    assert registry.version_tags("1") == {"train_start": "2026-01-01", "threshold": "0.0"}
-    registry.set_version_tags("1", {"decision": "promoted"})
-    assert registry.version_tags("1")["decision"] == "promoted"
+    assert registry.version_tags("1") == {"train_start": "2026-01-01", "threshold": "0.0", "feed": "simulated"}
     assert [one.version for one in registry.versions()] == ["1", "2"]
     assert all(one.run_id for one in registry.versions())
 
@@ -311,7 +315,10 @@ def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pi
         from fraud_assets.resources.model_registry import ModelRegistry
 
         registry = ModelRegistry(
-            tracking_uri="{registry.tracking_uri}", model_name="{NAME}", data_dir="{registry.data_dir}"
+            feed="simulated",
+            tracking_uri="{registry.tracking_uri}",
+            model_name="{NAME}",
+            data_dir="{registry.data_dir}",
         )
         registry.scorer("{version}")
         loaded = {{"mlflow", "sklearn", "pandas", "numba"}} & set(sys.modules)

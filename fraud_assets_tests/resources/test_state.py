@@ -144,7 +144,12 @@ def make_source(folder: Path) -> str:
 def state_of(lake: Lake, tmp_path: Path, *, prod: str | None, rescore_days: int = 0) -> PlatformState:
     zone = LandingZone(data_dir=lake.data_dir, source=make_source(tmp_path))
     registry = Registry(
-        tracking_uri="sqlite:///none.db", registry_uri=None, model_name="none", data_dir=lake.data_dir, prod=prod
+        feed="simulated",
+        tracking_uri="sqlite:///none.db",
+        registry_uri=None,
+        model_name="none",
+        data_dir=lake.data_dir,
+        prod=prod,
     )
     return read_state(lake, zone, registry, landing=zone.look(), rescore_days=rescore_days)
 
