@@ -1,21 +1,37 @@
-"""`python -m benchmarks [rows]`: print every table and write all figures to build/bench.json."""
+"""`python -m benchmarks [rows]`: print every table and write all figures to build/bench.json.
+
+The scorer is measured on that many rows, a stored partition on ten times as many.
+"""
 
 import json
 import os
 import platform
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import scoring
+from benchmarks import runs, scoring
 from benchmarks.measuring import Timing, as_json, as_lines
 
+most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
 timings: list[Timing] = []
-for comparison in scoring.measure(most_rows=int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000):
+for comparison in scoring.measure(most_rows=most_rows):
     timings += comparison
     print("\n".join(as_lines(comparison)), flush=True)
+with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
+    cold, imports = scoring_runs.cold()
+    print("\n".join(as_lines(cold) + runs.cold_lines(imports)), flush=True)
+    large = scoring_runs.large()
+    print("\n".join(runs.partition_lines(large)), flush=True)
 
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+figures = {
+    "machine": machine,
+    "scoring": as_json(timings + cold),
+    "imports": [asdict(one) for one in imports],
+    "partition": [asdict(one) for one in large],
+}
 report = Path("build", "bench.json")
 report.parent.mkdir(exist_ok=True)
-report.write_text(json.dumps({"machine": machine, "scoring": as_json(timings)}, indent=2) + "\n")
+report.write_text(json.dumps(figures, indent=2) + "\n")
 print(f"\nWritten to {report}")

@@ -147,6 +147,7 @@ class PipelineScorer:
 def fraud_score(pipeline: Pipeline, features: pd.DataFrame) -> np.ndarray:
     """Return one score per row, shape (n_rows,): higher is more suspicious, 0 is the contamination boundary.
 
-    The whole pipeline decides, scaler included; scikit-learn's sign is flipped here; what scores without this function gives the same bits.
+    The whole pipeline decides, scaler included. scikit-learn's sign is flipped here; what scores without this function
+    is checked against it.
     """
     return -pipeline.decision_function(as_features(features))

@@ -95,7 +95,6 @@ def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
     with shell.serve("make mlflow", "http://127.0.0.1:5000/health"):
         pass
     shell.run("make check")
-    assert "bench.json" in shell.run("make bench ROWS=20000")
     shell.run("make clean")
     assert "Nothing landed yet." in shell.run("fraud-assets status")
 
