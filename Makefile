@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DAYS ?= 30
-ROWS ?= 1000000
+ROWS ?= 100000
 
 .PHONY: help demo test verify check dev mlflow bench clean lock install
 

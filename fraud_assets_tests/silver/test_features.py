@@ -100,7 +100,7 @@ def histories(draw: st.DrawFn, max_size: int = 14) -> list[Transaction]:
 
 
 SETTINGS = settings(
-    max_examples=cases(30, 1_000), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=cases(30, 300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 
 
