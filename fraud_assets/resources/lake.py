@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
 
@@ -279,6 +279,11 @@ def _writing(path: str | Path) -> Iterator[None]:
     """Say what to look at where the system refuses to write: no permission, no space left, a file in the way."""
     try:
         yield
+    except SchemaMismatchError as error:
+        raise LakeError(
+            f"{path} was made by a version of fraud_assets with other columns. Move it aside: what landed is not "
+            "touched, and `fraud-assets run` builds the table anew."
+        ) from error
     except (OSError, DeltaError, duckdb.IOException) as error:
         if isinstance(error, DeltaError) and "(os error " not in str(error):
             raise

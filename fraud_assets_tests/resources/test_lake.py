@@ -671,3 +671,14 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         assert table.partition_by in table.schema.names
         assert set(table.schema.names) <= set(table.meanings)
     assert PARTITION_BUILDS.partition_by == "partition_key"
+
+
+def test_a_table_of_other_columns_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    lake = open_lake(tmp_path / "data")
+    older = PARTITION_BUILDS.schema.remove(0)
+    DeltaTable.create(
+        str(tmp_path / "data" / "lake" / "silver" / "partition_builds"), schema=older, partition_by=["partition_key"]
+    )
+
+    with pytest.raises(LakeError, match=r"other columns. Move it aside.*`fraud-assets run`"):
+        lake.replace_partition(PARTITION_BUILDS, "2026-01-05", PARTITION_BUILDS.schema.empty_table(), provenance={})
