@@ -1,6 +1,6 @@
 """`python -m benchmarks [rows]`: print every table and write all figures to build/bench.json.
 
-The scorer is measured on that many rows, a stored partition on ten times as many.
+Features and the scorer are measured on that many rows; features and a stored partition on ten times as many.
 """
 
 import json
@@ -10,10 +10,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import runs, scoring
+from benchmarks import features, runs, scoring
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+feature_runs = features.measure(rows=most_rows)
+feature_runs += features.measure(rows=10 * most_rows, ways=("polars", "fraud_assets"))
+print("\n".join(features.lines(feature_runs)), flush=True)
 timings: list[Timing] = []
 for comparison in scoring.measure(most_rows=most_rows):
     timings += comparison
@@ -27,6 +30,7 @@ with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
 figures = {
     "machine": machine,
+    "features": [asdict(one) for one in feature_runs],
     "scoring": as_json(timings + cold),
     "imports": [asdict(one) for one in imports],
     "partition": [asdict(one) for one in large],

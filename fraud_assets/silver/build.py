@@ -17,7 +17,7 @@ from fraud_assets.silver.contract import (
     quarantine_schema,
     silver_schema,
 )
-from fraud_assets.silver.features import compute_features
+from fraud_assets.silver.features import compute_features, digest_features
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
 
@@ -56,7 +56,7 @@ def build_partition(
     lookback: str | None,
     input_version: str,
 ) -> SilverBuild:
-    """Make temporary tables `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
+    """Make temporary views `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
 
     Args:
         con: A connection whose TimeZone is UTC.
@@ -71,23 +71,19 @@ def build_partition(
         SourceError: The source's expressions are not valid.
     """
     cleaned = clean(con, source, key, files)
-    versions = compute_features(con, source, key, lookback)
-    constants = {
-        "input_version": input_version,
-        "lookback_version": versions.lookback_version,
-        "tail_version": versions.tail_version,
-        "silver_version": versions.silver_version,
-        "partition_key": key,
-    }
-    for table, made_of, schema in (
+    compute_features(con, source, key, lookback)
+    versions = digest_features(con, source, key)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE build AS "
+        "SELECT $input_version AS input_version, $lookback_version AS lookback_version, $tail_version AS tail_version,"
+        " $silver_version AS silver_version, $partition_key AS partition_key",
+        {"input_version": input_version, "partition_key": key, **vars(versions)},
+    )
+    for view, made_of, schema in (
         ("silver_rows", "featured_transactions", silver_schema()),
         ("quarantine_rows", "quarantined_rows", quarantine_schema()),
     ):
-        columns = {name: f"${name} AS {name}" if name in constants else name for name in schema.names}
-        con.execute(
-            f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {', '.join(columns.values())} FROM {made_of}",
-            {name: constants[name] for name in columns if name in constants},
-        )
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {', '.join(schema.names)} FROM {made_of}, build")
     return SilverBuild(
         partition_key=key,
         landed_rows=cleaned.landed,

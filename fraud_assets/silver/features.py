@@ -1,21 +1,22 @@
 """Good transactions become features, and digests say which rows the features were made of.
 
-Here belong the call of `features.sql`, the look-back over the partition boundary, and the three digests that
-tell whether a partition's scores and its successor's windows are still right. Which rows are good is
+Here belong the call of `windows` and `features.sql`, the look-back over the partition boundary, and the three
+digests that tell whether a partition's scores and its successor's windows are still right. Which rows are good is
 `cleaning`; what a feature may be is `contract`.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from fraud_assets.silver.source import Source
-
-WINDOW: Final = timedelta(minutes=5)
-# The trailing window of every windowed feature; `features.sql` spells it in microseconds.
+from fraud_assets.silver.windows import WINDOW, aggregate_windows
 
 EMPTY_TAIL: Final = "a4a03e336e7c2d5955bd36a03077729c"
 # The digest of no rows: what a partition without transactions in its last five minutes hands on.
@@ -24,6 +25,9 @@ _NO_LOOKBACK: Final = (
     "(SELECT NULL::TIMESTAMPTZ AS event_timestamp, '' AS card_id, '' AS ProductCD, 0 AS TransactionAmt)"
 )
 # The time that is missing is in no window.
+
+_BATCH_ROWS: Final = 500_000
+# Rows of one column that are fetched at a time.
 
 _FEATURES_SQL: Final = Path(__file__).with_name("features.sql").read_text(encoding="utf-8")
 
@@ -46,8 +50,10 @@ class FeatureVersions:
     lookback_version: str
 
 
-def compute_features(con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None) -> FeatureVersions:
-    """Make the temporary table `featured_transactions`: the same bits whatever the order of the rows.
+def compute_features(con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None) -> None:
+    """Make the temporary tables `featured_transactions` and `lookback_transactions` from `good_transactions`.
+
+    The features are the same bits whatever the order of the rows.
 
     Args:
         con: A connection whose TimeZone is UTC.
@@ -55,7 +61,7 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, key: str, l
         key: The partition of the good transactions.
         lookback: A relation with the previous partition's Silver rows, at least of its last five minutes.
     """
-    start, end = source.bounds(key)
+    start, _ = source.bounds(key)
     con.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE lookback_transactions AS
@@ -67,15 +73,59 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, key: str, l
         """,
         {"since": start - WINDOW, "until": start},
     )
+    con.register("window_aggregates", _aggregate_windows(con))
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE featured_transactions AS {_FEATURES_SQL}",
         {"high_value_amount": source.features.high_value_amount},
     )
+    con.unregister("window_aggregates")
+
+
+def digest_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureVersions:
+    """Return the digests of the two tables that `compute_features` made of a partition."""
+    _, end = source.bounds(key)
     return FeatureVersions(
         silver_version=_digest(con, "featured_transactions", _SCORED),
         tail_version=_digest(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
         lookback_version=_digest(con, "lookback_transactions", _LOOKED_BACK_ON),
     )
+
+
+def _aggregate_windows(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Return what each good transaction's window holds, in the order of `good_transactions`."""
+    [(looked_back_on,)] = con.execute("SELECT count(*) FROM lookback_transactions").fetchall()
+    aggregates = aggregate_windows(
+        card=_codes(_column(con, "card_id")),
+        product=_codes(_column(con, "ProductCD")),
+        time_us=_numbers(_column(con, "epoch_us(event_timestamp)")),
+        amount=_numbers(_column(con, "amount_thousandths")),
+    )
+    return aggregates.as_table(first=looked_back_on)
+
+
+def _column(con: duckdb.DuckDBPyConnection, expression: str) -> Iterator[pa.Array]:
+    """Yield a column of what is looked back on, then of what is good, some rows at a time."""
+    for table in ("lookback_transactions", "good_transactions"):
+        for batch in con.sql(f"SELECT {expression} FROM {table}").to_arrow_reader(_BATCH_ROWS):
+            yield batch.column(0)
+
+
+def _numbers(chunks: Iterable[pa.Array]) -> np.ndarray:
+    # Not by `to_numpy`, which imports pandas.
+    return np.concatenate([np.empty(0, np.int64), *map(np.from_dlpack, chunks)])
+
+
+def _codes(chunks: Iterable[pa.Array]) -> np.ndarray:
+    """Return one number per text, equal ones for equal texts; the texts themselves are let go of as they come."""
+    codes: list[np.ndarray] = [np.empty(0, np.int32)]
+    known = pa.nulls(0, pa.string())  # not `pa.array([])`, which imports pandas
+    for chunk in chunks:
+        before = pa.DictionaryArray.from_arrays(pa.nulls(0, pa.int32()), known)
+        # Unifying keeps the numbers of the texts that are known, and gives the next ones to those that are new.
+        _, unified = pa.chunked_array([before, chunk.dictionary_encode()]).unify_dictionaries().chunks
+        known = unified.dictionary
+        codes.append(np.from_dlpack(unified.indices))
+    return np.concatenate(codes)
 
 
 def _digest(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: datetime | None = None) -> str:

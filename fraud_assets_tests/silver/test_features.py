@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
-from fraud_assets.silver.features import EMPTY_TAIL, FeatureVersions, compute_features
+from fraud_assets.silver.features import EMPTY_TAIL, FeatureVersions, compute_features, digest_features
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import make_source
 from fraud_assets_tests.silver.oracle import FIVE_MINUTES_US, Transaction, features_of
@@ -52,7 +52,8 @@ def compute(
     con.register("given_rows", table)
     con.execute("CREATE OR REPLACE TEMP TABLE good_transactions AS FROM given_rows")
     con.unregister("given_rows")
-    versions = compute_features(con, source, key, lookback)
+    compute_features(con, source, key, lookback)
+    versions = digest_features(con, source, key)
     names = ", ".join(FEATURE_NAMES)
     found = con.execute(f"SELECT TransactionID, {names} FROM featured_transactions").fetchall()
     return {identifier: tuple(map(bits, values)) for identifier, *values in found}, versions
@@ -239,9 +240,29 @@ def test_large_amounts_do_not_overflow_and_their_spread_is_exact(con: duckdb.Duc
     assert spread == pytest.approx(0.0005 * math.sqrt(1000 / 999), rel=1e-12)
 
 
-def test_rows_come_in_order_of_time_and_id(con: duckdb.DuckDBPyConnection):
-    compute(con, [transaction("b", 5), transaction("c", 1), transaction("a", 5)])
-    assert con.execute("SELECT TransactionID FROM featured_transactions").fetchall() == [("c",), ("a",), ("b",)]
+def test_each_of_many_rows_gets_its_own_window(con: duckdb.DuckDBPyConnection):
+    # More than DuckDB and the batches take at a time: rows and windows must not slip against each other.
+    con.execute(
+        """
+        CREATE TEMP TABLE good_transactions AS
+        SELECT
+            i::VARCHAR AS TransactionID, TIMESTAMPTZ '2026-01-05 12:00:00+00' AS event_timestamp,
+            'card ' || hash(i) % 300_000 AS card_id, 'W' AS ProductCD, hash(-i) % 1_000_000 AS amount_thousandths,
+            0 AS is_international_txn, NULL::INTEGER AS isFraud
+        FROM range(400_000) AS numbers(i)
+        """
+    )
+    compute_features(con, DAILY, "2026-01-05", None)
+    [(wrong, rows)] = con.execute(
+        """
+        SELECT count(*) FILTER (txn_count_5min <> n OR avg_amount_5min <> mean), count(*)
+        FROM featured_transactions JOIN (
+            SELECT card_id, count(*) AS n, sum(amount_thousandths)::DOUBLE / (1000 * count(*)) AS mean
+            FROM good_transactions GROUP BY card_id
+        ) USING (card_id)
+        """
+    ).fetchall()
+    assert (wrong, rows) == (0, 400_000)
 
 
 LAST_MINUTE = 12 * 3600 - 60

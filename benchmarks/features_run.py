@@ -1,0 +1,94 @@
+"""`python -m benchmarks.features_run WAY CANONICAL.parquet SILVER.parquet`: the eight features of a partition, one way.
+
+What belongs here: the ways that are compared, and what each says of itself. What does not: the rows (`features`).
+Prints the seconds from reading to the written file, and the process's peak memory; the imports before do not count.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import duckdb
+
+from benchmarks.memory import say
+from fraud_assets.resources.lake import open_lake
+from fraud_assets.silver.cleaning import clean
+from fraud_assets.silver.contract import FEATURE_NAMES
+from fraud_assets.silver.features import compute_features, digest_features
+from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.source import load_source
+
+DAY: Final = "2026-01-01"
+SOURCE: Final = str(Path(__file__).with_name("canonical.toml"))
+_COLUMNS: Final = ("TransactionID", "event_timestamp", "card_id", "ProductCD", *FEATURE_NAMES, "isFraud")
+
+
+def by_fraud_assets(canonical: Path, silver: Path) -> float:
+    """Compute the features as the Silver asset does, and write them; return the seconds."""
+    with open_lake(silver.parent).connect() as con:
+        began = perf_counter()
+        _features(con, canonical)
+        con.execute(f"COPY (SELECT {', '.join(_COLUMNS)} FROM featured_transactions) TO '{silver}' (FORMAT parquet)")
+        return perf_counter() - began
+
+
+def cleaning(canonical: Path, silver: Path) -> float:
+    """Return the seconds that the same rows take to be cleaned."""
+    with open_lake(silver.parent).connect() as con:
+        began = perf_counter()
+        clean(con, load_source(SOURCE), DAY, [RawFile(canonical, canonical.name)])
+        return perf_counter() - began
+
+
+def digest(canonical: Path, silver: Path) -> float:
+    """Return the seconds that the digests of the featured rows take."""
+    with open_lake(silver.parent).connect() as con:
+        _features(con, canonical)
+        began = perf_counter()
+        digest_features(con, load_source(SOURCE), DAY)
+        return perf_counter() - began
+
+
+def by_polars(canonical: Path, silver: Path) -> float:
+    """Compute the same features by polars' rolling windows, with floating sums, and write them; return the seconds."""
+    import polars as pl  # pyright: ignore[reportMissingImports] of the benchmarks' own requirements
+
+    amount, product = pl.col("TransactionAmt"), pl.col("ProductCD")
+    began = perf_counter()
+    rows = pl.scan_parquet(canonical).with_columns(amount.round(3)).sort("card_id", "event_timestamp").collect()
+    windows = rows.rolling("event_timestamp", period="5m", closed="both", group_by="card_id").agg(
+        pl.len().cast(pl.Int64).alias("txn_count_5min"),
+        amount.mean().alias("avg_amount_5min"),
+        amount.std().fill_null(0.0).alias("stddev_amount_5min"),
+        product.n_unique().cast(pl.Int64).alias("product_diversity_5min"),
+    )
+    featured = pl.concat([rows, windows.drop("card_id", "event_timestamp")], how="horizontal").with_columns(
+        (1 + amount).log().alias("log_transaction_amount"), (amount >= 500).cast(pl.Int32).alias("is_high_value_txn")
+    )
+    featured.select(_COLUMNS).write_parquet(silver, compression="snappy")
+    return perf_counter() - began
+
+
+WAYS: Final[Mapping[str, Callable[[Path, Path], float]]] = {
+    "polars": by_polars,
+    "fraud_assets": by_fraud_assets,
+    "cleaning": cleaning,
+    "digest": digest,
+}
+
+
+def _features(con: duckdb.DuckDBPyConnection, canonical: Path) -> None:
+    con.execute(
+        f"""
+        CREATE TEMP VIEW good_transactions AS
+        SELECT * EXCLUDE (TransactionAmt), round_even(TransactionAmt * 1000, 0)::BIGINT AS amount_thousandths
+        FROM '{canonical}'
+        """
+    )
+    compute_features(con, load_source(SOURCE), DAY, None)
+
+
+if __name__ == "__main__":
+    say(WAYS[sys.argv[1]](*map(Path, sys.argv[2:])))
