@@ -15,6 +15,7 @@ from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings
 from fraud_assets.silver.cleaning import REASONS
 from fraud_assets.silver.contract import FEATURES
+from fraud_assets_tests.silver.cases import CASES, LABEL_CASES
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -72,9 +73,22 @@ def example() -> str:
     return f"```toml\n{(ROOT / 'docs/example_feed/shop.toml').read_text(encoding='utf-8').rstrip()}\n```"
 
 
+def cases() -> str:
+    """Return what becomes of each case that the tests prove."""
+    shown: dict[str, list[list[str]]] = {}
+    # What is the same in one file and in two is two cases of the same words.
+    for topic, *line in dict.fromkeys((case.topic, case.what, case.outcome) for case in CASES):
+        shown.setdefault(topic, []).append(line)
+    shown["Late labels"] = [[case.what, case.outcome] for case in LABEL_CASES]
+    return "\n\n".join(
+        f"## {topic}\n\n{_table(['what landed', 'what becomes of it'], rows)}" for topic, rows in shown.items()
+    )
+
+
 BLOCKS: Final[Mapping[str, tuple[Callable[[], str], ...]]] = {
     "README.md": (features, settings),
     "docs/configuration.md": (settings,),
+    "docs/bad_data.md": (cases,),
     "docs/tables.md": (tables,),
     "docs/your_own_feed.md": (example, reasons),
 }

@@ -16,12 +16,11 @@ from typing import Any, Final
 import click
 
 from fraud_assets import console
-from fraud_assets.model.promotion import Move, version_before
 from fraud_assets.resources.lake import READER_DATABASE, LakeError, open_lake
 from fraud_assets.resources.landing_zone import AnotherGrainError, NothingLandedError
 from fraud_assets.resources.model_registry import NoModelError, RegistryError
 from fraud_assets.resources.platform import Platform
-from fraud_assets.resources.promotions import carry_out, decisions
+from fraud_assets.resources.promotions import carry_out, roll_back, settle
 from fraud_assets.settings import SettingsError, load_settings
 from fraud_assets.silver.reading import BrokenFileError, RawFile
 from fraud_assets.silver.source import SourceError, load_source
@@ -165,9 +164,9 @@ def status(as_json: bool) -> None:
     landing = platform.look()
     state = platform.state(landing)
     if as_json:
-        click.echo(json.dumps(console.status_of(state, landing), indent=2))
+        click.echo(json.dumps(console.status_of(state, landing, platform.labels), indent=2))
     else:
-        console.show_status(state, landing, platform.lake)
+        console.show_status(state, landing, platform.lake, platform.labels)
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
@@ -179,12 +178,20 @@ def status(as_json: bool) -> None:
 def promote(version: str, decided_by: str | None, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
     platform = _platform()
-    before = platform.model_registry.prod_version()
-    if version == before:
+    settle(platform.lake, platform.model_registry)
+    if version == platform.model_registry.prod_version():
         click.echo(f"Version {version} is behind @prod already.")
         return
-    _move(platform, version, move="promoted", decided_by=decided_by, reason=reason)
-    click.echo(f"@prod      version {version} (before: {before or 'none'})")
+    moved = carry_out(
+        platform.lake,
+        platform.model_registry,
+        version,
+        move="promoted",
+        decided_by=decided_by or _user(),
+        reason=reason,
+        provenance={"command": "promote"},
+    )
+    click.echo(f"@prod      version {version} (before: {moved.previous or 'none'})")
 
 
 @main.command()
@@ -193,27 +200,19 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
 def rollback(decided_by: str | None, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
     platform = _platform()
-    now = platform.model_registry.prod_version()
-    before = version_before(decisions(platform.lake), now)
-    if now is None or before is None:
-        raise NoModelError(
-            "There is no version to go back to: no earlier one is recorded. "
-            "`fraud-assets promote VERSION` sets any registered version."
-        )
-    _move(platform, before, move="rolled back", decided_by=decided_by, reason=reason)
-    click.echo(f"@prod      version {before} (before: {now}). Scored partitions keep their version.")
-
-
-def _move(platform: Platform, version: str, *, move: Move, decided_by: str | None, reason: str) -> None:
-    carry_out(
+    moved = roll_back(
         platform.lake,
         platform.model_registry,
-        version,
-        move=move,
-        decided_by=decided_by or os.environ.get("USER") or "unknown",
+        decided_by=decided_by or _user(),
         reason=reason,
-        provenance={"command": move},
+        provenance={"command": "rollback"},
     )
+    before = moved.previous or "none"
+    click.echo(f"@prod      version {moved.version} (before: {before}). Scored partitions keep their version.")
+
+
+def _user() -> str:
+    return os.environ.get("USER") or "a person"
 
 
 @main.command()

@@ -2,14 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import duckdb
 
-from fraud_assets.model.records import evaluation_of, quality_rows
+from fraud_assets.model.records import FOREST, ROWS, evaluation_of, quality_table
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedPiece, Landing
 from fraud_assets.resources.model_registry import ModelRegistry
@@ -19,14 +19,15 @@ from fraud_assets.resources.tables import (
     PREDICTIONS,
     SILVER_TRANSACTIONS,
 )
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.labels import LateLabels
+from fraud_assets.silver.reading import BrokenFileError, RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import Due, PlatformState, decide
 
 if TYPE_CHECKING:
     from fraud_assets.automation.foreground import Ended, Started
 
-_STAGES = {"silver": "Silver", "model": "Model", "gold": "Gold"}
+_STAGES = {"silver": "Silver", "model": "Model", "gold": "Gold", "evaluation": "Evaluation"}
 
 _SHOWN_ROWS = 1_000
 """More than a person reads at a terminal."""
@@ -79,7 +80,10 @@ def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
     done = 0
     for step in steps:
         keys = [key for key in step.request.keys if key]
-        what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}" if keys else "training"
+        if keys:
+            what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}"
+        else:
+            what = f"version {step.request.model_version}" if step.request.model_version else "training"
         stage = f"{_STAGES[step.request.layer]:<10} {what}"
         if isinstance(step, Started):
             if sys.stdout.isatty():
@@ -149,15 +153,18 @@ def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing)
 
 def _show_quality(connection: duckdb.DuckDBPyConnection, lake: Lake, version: str) -> None:
     metrics = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table().to_pylist()
-    measured = evaluation_of(metrics, "forest")
+    measured = evaluation_of(metrics)
+    unknown = measured and measured.figure(FOREST, "roc_auc").not_measurable
     if measured is None:
         click.echo("  Quality      not evaluated here")
-    elif measured.not_measurable is not None:
-        click.echo(f"  Quality      not measurable: {measured.not_measurable}")
+    elif unknown is not None:
+        click.echo(f"  Quality      not measurable: {unknown}")
     else:
         window = f"{metrics[0]['evaluation_start']} to {metrics[0]['evaluation_end']}"
-        click.echo(f"  Quality      on {measured.labelled_rows:,} labelled rows of {window}, later than the training\n")
-        click.echo(table(["", "ROC-AUC", "PR-AUC", "average precision"], quality_rows(metrics), indent="    "))
+        labelled = int(measured.figure(ROWS, "labelled_rows").value or 0)
+        click.echo(f"  Quality      on {labelled:,} labelled rows of {window}, later than the training")
+        click.echo("               (in brackets the 95 % interval)\n")
+        click.echo(table(*quality_table(measured), indent="    "))
 
 
 def show_next(data_dir: Path, tracking_uri: str) -> None:
@@ -174,9 +181,12 @@ def show_next(data_dir: Path, tracking_uri: str) -> None:
 # status
 
 
-def status_of(state: PlatformState, landing: Landing) -> dict[str, Any]:
-    """Return the status as plain values: what is due, the partitions, the model, notes."""
+def status_of(
+    state: PlatformState, landing: Landing, read_labels: Callable[[Landing], LateLabels | None]
+) -> dict[str, Any]:
+    """Return the status as plain values: what is due, the partitions, the model, late labels, notes."""
     plan = decide(state)
+    labels, label_notes = _labels(landing, read_labels)
     return {
         "due": [vars(due) for due in plan.everything],
         "prod_version": state.prod_version,
@@ -188,12 +198,15 @@ def status_of(state: PlatformState, landing: Landing) -> dict[str, Any]:
             }
             for key in sorted({*state.landed, *state.silver, *state.gold})
         },
-        "notes": [*landing.notes, *_removed(state)],
+        "late_labels": labels and vars(labels),
+        "notes": [*landing.notes, *_removed(state), *label_notes],
     }
 
 
-def show_status(state: PlatformState, landing: Landing, lake: Lake) -> None:
-    """Print partitions, compressed to ranges that are alike, then the model, then what is due."""
+def show_status(
+    state: PlatformState, landing: Landing, lake: Lake, read_labels: Callable[[Landing], LateLabels | None]
+) -> None:
+    """Print partitions, compressed to ranges that are alike, then the model and late labels, then what is due."""
     plan = decide(state)
     due: dict[str, list[Due]] = {}
     for item in plan.everything:
@@ -227,8 +240,11 @@ def show_status(state: PlatformState, landing: Landing, lake: Lake) -> None:
     else:
         click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
-    click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in plan.model)}")
-    for note in [*landing.notes, *_removed(state)]:
+    click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in (*plan.model, *plan.evaluation))}")
+    labels, label_notes = _labels(landing, read_labels)
+    if labels is not None:
+        click.echo(f"Labels: {labels.summary()}")
+    for note in [*landing.notes, *_removed(state), *label_notes]:
         click.echo(f"Note: {note}")
     if plan.everything:
         click.echo(f"\n{len(plan.everything)} due. `fraud-assets run` does it now; `make dev` does it as things land.")
@@ -238,6 +254,16 @@ def show_status(state: PlatformState, landing: Landing, lake: Lake) -> None:
 
 def _add(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
+
+
+def _labels(
+    landing: Landing, read_labels: Callable[[Landing], LateLabels | None]
+) -> tuple[LateLabels | None, list[str]]:
+    """Return what late labels hold, or the note that they cannot be read."""
+    try:
+        return read_labels(landing), []
+    except BrokenFileError as error:
+        return None, [f"landing/{error}"]
 
 
 def _removed(state: PlatformState) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Final, Literal
 
 from fraud_assets.silver.features import EMPTY_TAIL
 
-Layer = Literal["silver", "model", "gold"]
+Layer = Literal["silver", "model", "gold", "evaluation"]
 
-_LAYERS: Final[tuple[Layer, ...]] = ("silver", "model", "gold")
-"""The order in which things are done."""
+_LAYERS: Final[tuple[Layer, ...]] = ("silver", "model", "gold", "evaluation")
+"""The order in which things are done. Nothing waits for the evaluation of a version that scores already."""
 
 _DAY_OF_KEY: Final = len("2026-01-05")
 """A daily key is its day, and an hourly one begins with it."""
@@ -41,6 +41,18 @@ class GoldState:
 
 
 @dataclass(frozen=True)
+class EvaluationState:
+    """What the latest version was evaluated on, and what its evaluation would be of now.
+
+    See `fraud_assets.silver.labels.labels_version`.
+    """
+
+    model_version: str
+    evaluated_on: str
+    labels_version: str
+
+
+@dataclass(frozen=True)
 class PlatformState:
     """Everything the decision depends on. Partition keys sort in time order.
 
@@ -52,6 +64,7 @@ class PlatformState:
         prod_version: the model version behind @prod.
         refused_on: digest of the Silver data that the latest refused candidate was trained on.
         rescore_days: the partitions of how many of the latest days move to the present @prod version.
+        evaluation: of the latest version, None where it was never evaluated.
     """
 
     landed: Mapping[str, str]
@@ -62,11 +75,12 @@ class PlatformState:
     silver_data_version: str = ""
     refused_on: str | None = None
     rescore_days: int = 0
+    evaluation: EvaluationState | None = None
 
 
 @dataclass(frozen=True)
 class Due:
-    """One thing to do. `model_version` is the version that scores, for Gold; `key` is empty for the model."""
+    """One thing to do. `model_version` scores (Gold) or is evaluated; `key` is empty where nothing is partitioned."""
 
     layer: Layer
     key: str
@@ -81,18 +95,19 @@ class Plan:
     silver: tuple[Due, ...] = ()
     model: tuple[Due, ...] = ()
     gold: tuple[Due, ...] = ()
+    evaluation: tuple[Due, ...] = ()
 
     @property
     def everything(self) -> tuple[Due, ...]:
-        """Silver, then the model, then Gold."""
-        return (*self.silver, *self.model, *self.gold)
+        """Silver, then the model, then Gold, then the evaluation."""
+        return (*self.silver, *self.model, *self.gold, *self.evaluation)
 
 
 @dataclass(frozen=True)
 class Request:
     """One Dagster run: a contiguous range of partitions of one layer, scored by one model version.
 
-    For the model, which has no partitions, the only key is empty.
+    For the model and its evaluation, which have no partitions, the only key is empty.
     """
 
     layer: Layer
@@ -120,7 +135,13 @@ class Request:
 
 def decide(state: PlatformState) -> Plan:
     """Return all that is due for `state`, with the reason of each; the same state always gives the same plan."""
-    return Plan(silver=_due_silver(state), model=_due_model(state), gold=_due_gold(state))
+    model = _due_model(state)
+    return Plan(
+        silver=_due_silver(state),
+        model=model,
+        gold=_due_gold(state),
+        evaluation=() if model else _due_evaluation(state),  # A training evaluates what it trained.
+    )
 
 
 def requests(due: Iterable[Due], *, all_keys: Sequence[str]) -> tuple[Request, ...]:
@@ -206,3 +227,13 @@ def _due_gold(state: PlatformState) -> tuple[Due, ...]:
         elif gold.silver_version != silver.silver_version:
             due.append(Due("gold", key, "its Silver rows changed", gold.model_version))
     return tuple(due)
+
+
+def _due_evaluation(state: PlatformState) -> tuple[Due, ...]:
+    found = state.evaluation
+    if found is None or found.evaluated_on == found.labels_version:
+        return ()
+    words = ("labels landed or changed", "evaluated partitions changed")
+    parts = zip(words, found.evaluated_on.split("-"), found.labels_version.split("-"), strict=True)
+    what = " and ".join(word for word, old, new in parts if old != new)
+    return (Due("evaluation", "", f"{what} since version {found.model_version} was evaluated", found.model_version),)

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from fraud_assets.silver.features import EMPTY_TAIL
-from fraud_assets.staleness import Due, GoldState, PlatformState, Request, SilverState, decide, requests
+from fraud_assets.staleness import (
+    Due,
+    EvaluationState,
+    GoldState,
+    PlatformState,
+    Request,
+    SilverState,
+    decide,
+    requests,
+)
 from fraud_assets_tests.depth import cases
 
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
@@ -132,6 +141,36 @@ def test_nothing_is_due_when_nothing_landed() -> None:
         ),
         pytest.param({"landed": {}}, [], id="a day that was taken away stays"),
         pytest.param(
+            {"evaluation": EvaluationState("3", "labels-days", "labels-days")}, [], id="evaluated on all labels"
+        ),
+        pytest.param(
+            {"evaluation": EvaluationState("3", "labels-days", "LABELS-days")},
+            [("evaluation", "", "labels landed or changed since version 3 was evaluated", "3")],
+            id="late labels make nothing due but the evaluation",
+        ),
+        pytest.param(
+            {"evaluation": EvaluationState("3", "labels-days", "labels-DAYS")},
+            [("evaluation", "", "evaluated partitions changed since version 3 was evaluated", "3")],
+            id="other rows or labels of the evaluated days",
+        ),
+        pytest.param(
+            {"evaluation": EvaluationState("3", "labels-days", "LABELS-DAYS")},
+            [
+                (
+                    "evaluation",
+                    "",
+                    "labels landed or changed and evaluated partitions changed since version 3 was evaluated",
+                    "3",
+                )
+            ],
+            id="both",
+        ),
+        pytest.param(
+            {"prod_version": None, "evaluation": EvaluationState("3", "labels-days", "LABELS-days")},
+            [("model", "", "no model version is behind @prod", "")],
+            id="a training evaluates",
+        ),
+        pytest.param(
             {"prod_version": None}, [("model", "", "no model version is behind @prod", "")], id="@prod is gone"
         ),
     ],
@@ -162,14 +201,19 @@ def test_rescore_days_are_days_in_an_hourly_feed_too(days: int, moved: list[str]
     assert [item.key for item in decide(moving).gold] == moved
 
 
-def test_a_plan_lists_silver_then_the_model_then_gold() -> None:
+def test_a_plan_lists_silver_then_the_model_then_gold_then_the_evaluation() -> None:
     plan = decide(
         state(
             landed={"2026-01-05": "files-source-contract", "2026-01-06": "files-source-contract"},
             gold={"2026-01-05": gold(silver_version="s0")},
+            evaluation=EvaluationState("1", "labels-days", "LABELS-days"),
         )
     )
-    assert [(item.layer, item.key) for item in plan.everything] == [("silver", "2026-01-06"), ("gold", "2026-01-05")]
+    assert [(item.layer, item.key) for item in plan.everything] == [
+        ("silver", "2026-01-06"),
+        ("gold", "2026-01-05"),
+        ("evaluation", ""),
+    ]
 
 
 # requests
@@ -197,12 +241,18 @@ def test_a_request_is_of_one_model_version() -> None:
 
 
 def test_layers_are_requested_in_the_order_of_work_and_never_in_one_request() -> None:
-    mixed = [Due("gold", DAYS[1], "c", "1"), Due("model", "", "b"), Due("silver", DAYS[0], "a")]
+    mixed = [
+        Due("evaluation", "", "d", "1"),
+        Due("gold", DAYS[1], "c", "1"),
+        Due("model", "", "b"),
+        Due("silver", DAYS[0], "a"),
+    ]
     made = requests(mixed, all_keys=DAYS)
     assert [(request.layer, request.keys, request.label) for request in made] == [
         ("silver", (DAYS[0],), "silver 2026-01-01"),
         ("model", ("",), "model"),
         ("gold", (DAYS[1],), "gold 2026-01-02"),
+        ("evaluation", ("",), "evaluation"),
     ]
 
 
@@ -249,10 +299,12 @@ class World:
         self.refused_on: str | None = None
         self.rescore_days = 0
         self.versions = 0
+        self.labels = 0
+        self.evaluated: tuple[str, str] | None = None  # version, labels version
 
     def happen(self) -> None:
         """Let one thing happen that people or feeds do."""
-        what = self.chance.choice(("land", "land", "land", "remove", "contract", "promote", "rescore"))
+        what = self.chance.choice(("land", "land", "land", "remove", "contract", "promote", "rescore", "label"))
         day = self.chance.choice(DAYS)
         if what == "land":
             rows = self.chance.choice((0, 1, 2))
@@ -266,6 +318,8 @@ class World:
             self.prod = str(self.versions)
         elif what == "rescore":
             self.rescore_days = self.chance.choice((0, 0, 2))
+        elif what == "label":
+            self.labels += 1
 
     def state(self) -> PlatformState:
         everything = [f"{day} {built.silver_version}" for day, built in sorted(self.silver.items()) if built.rows]
@@ -278,7 +332,12 @@ class World:
             silver_data_version="\n".join(everything),
             refused_on=self.refused_on if self.prod is None else None,
             rescore_days=self.rescore_days,
+            evaluation=None if self.evaluated is None else EvaluationState(*self.evaluated, self.labels_version()),
         )
+
+    def labels_version(self) -> str:
+        built = " ".join(f"{day}:{self.silver[day].input_version.replace('-', '.')}" for day in sorted(self.silver))
+        return f"{self.labels}-{built.replace('-', '.')}"
 
     def input_version(self, day: str) -> str:
         rows, tail = self.landed[day]
@@ -288,6 +347,8 @@ class World:
         for key in request.keys:
             if request.layer == "model":
                 self.train()
+            elif request.layer == "evaluation":
+                self.evaluated = (request.model_version, self.labels_version())
             elif request.layer == "silver":
                 self.build(key)
             else:
@@ -302,6 +363,7 @@ class World:
 
     def train(self) -> None:
         self.versions += 1
+        self.evaluated = (str(self.versions), self.labels_version())
         if self.chance.random() < 0.5:
             self.prod = str(self.versions)
         else:
@@ -317,7 +379,7 @@ class World:
     def step(self, at_most: int | None = None) -> int:
         """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""
         plan = decide(self.state())
-        stage = next(filter(None, (plan.silver, plan.model, plan.gold)), ())
+        stage = next(filter(None, (plan.silver, plan.model, plan.gold, plan.evaluation)), ())
         asked = requests(stage, all_keys=DAYS)
         for request in asked[:at_most]:
             self.do(request)
@@ -333,8 +395,8 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
         for _ in range(chance.randrange(3)):
             world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
     scored_before = {day: scored.model_version for day, scored in world.gold.items()}
-    # A change and its consequence for the day after, the model, the scores; then once more in vain.
-    rounds = [world.step() for _ in range(5)]
+    # A change and its consequence for the day after, the model, the scores, its evaluation; then once more in vain.
+    rounds = [world.step() for _ in range(6)]
 
     assert rounds[-1] == 0, rounds
     now = world.state()
@@ -348,6 +410,7 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
             assert now.gold[day].silver_version == built.silver_version
         if not built.rows:
             assert day not in now.gold
+    assert now.evaluation is None or now.evaluation.evaluated_on == now.evaluation.labels_version
     moved = sorted(now.silver)[-now.rescore_days :] if now.rescore_days else []
     for day, scored in now.gold.items():
         assert scored.model_version == (now.prod_version if day in moved else scored_before.get(day, now.prod_version))

@@ -6,7 +6,7 @@ from time import monotonic
 
 import dagster as dg
 
-from fraud_assets.automation.jobs import JOB_NAMES, run_tags
+from fraud_assets.automation.jobs import JOB_NAMES, PART_OF_JOB, run_tags
 from fraud_assets.automation.sensors import cause_of
 from fraud_assets.resources.platform import Platform
 from fraud_assets.staleness import Due, Request, decide, requests
@@ -31,7 +31,8 @@ class Ended:
 def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform: Platform) -> Iterator[Started | Ended]:
     """Run what is due, stage by stage, until nothing is due that was not tried; yield as runs begin and end.
 
-    Silver first, then the model, then Gold; after each stage what is due is decided anew from what is on disk.
+    Silver first, then the model, then Gold, then the evaluation; after each stage what is due is decided anew from what
+    is on disk.
     """
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
@@ -39,7 +40,7 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
     while True:
         state = platform.state(platform.landing_zone.look())
         plan = decide(state)
-        stages: tuple[tuple[Due, ...], ...] = (plan.silver, plan.model, plan.gold)
+        stages: tuple[tuple[Due, ...], ...] = (plan.silver, plan.model, plan.gold, plan.evaluation)
         untried = (
             [
                 (request, cause)
@@ -58,6 +59,7 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
             result = definitions.resolve_job_def(JOB_NAMES[request.layer]).execute_in_process(
                 instance=instance,
                 tags=run_tags(request),
+                asset_selection=PART_OF_JOB.get(request.layer),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )

@@ -8,8 +8,16 @@ from fraud_assets.staleness import Layer, Request
 MODEL_KEYS = {dg.AssetKey(name) for name in ("fraud_isolation_forest", "evaluation_metrics", "prod_model")}
 """The assets of the model; a run of any of them is a training in flight, whoever launched it."""
 
-JOB_NAMES: dict[Layer, str] = {"silver": "silver_job", "model": "training_job", "gold": "scoring_job"}
+JOB_NAMES: dict[Layer, str] = {
+    "silver": "silver_job",
+    "model": "training_job",
+    "gold": "scoring_job",
+    "evaluation": "training_job",
+}
 """The job that does what is due of a layer."""
+
+PART_OF_JOB: dict[Layer, list[dg.AssetKey]] = {"evaluation": [dg.AssetKey("evaluation_metrics")]}
+"""What is due of a layer where that is not the whole job: labels that land late train and promote nothing."""
 
 
 silver_job = dg.define_asset_job(

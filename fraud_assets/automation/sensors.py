@@ -13,6 +13,7 @@ from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import (
     JOB_NAMES,
     MODEL_KEYS,
+    PART_OF_JOB,
     run_tags,
     scoring_job,
     silver_job,
@@ -64,8 +65,8 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         return _tick(context, state, decide(state).silver, partitions, notes=landing.notes)
 
     @dg.sensor(
-        description="Requests the first training, and Gold for Silver partitions that are not scored, or were scored "
-        "before they changed.",
+        description="Requests the first training, Gold for Silver partitions that are not scored, or were scored "
+        "before they changed, and an evaluation when labels landed.",
         jobs=[scoring_job, training_job],
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -82,7 +83,8 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         # A first model waits for what has landed and is not built yet, unless that failed for good.
         building, _ = _open_requests(context.instance, state, plan.silver, list(partitions.get_partition_keys()))
         unbuilt = {key for request, _, _ in building for key in request.keys} - state.silver.keys()
-        due = [*(() if unbuilt else plan.model), *plan.gold]
+        # An evaluation waits for all of it: what it would be of is still changing.
+        due = [*(() if unbuilt else plan.model), *plan.gold, *(() if building else plan.evaluation)]
         return _tick(context, state, due, partitions)
 
     return [landed_partitions_sensor, unscored_partitions_sensor]
@@ -112,6 +114,7 @@ def _tick(
                 run_key=f"{cause}-{attempt}",
                 job_name=JOB_NAMES[request.layer],
                 tags={**run_tags(request), CAUSE_TAG: cause},
+                asset_selection=PART_OF_JOB.get(request.layer),
             )
             for request, cause, attempt in asked
         ],
@@ -160,6 +163,7 @@ def cause_of(request: Request, state: PlatformState) -> str:
         request.layer,
         request.model_version,
         state.silver_data_version if request.layer == "model" else "",
+        state.evaluation.labels_version if request.layer == "evaluation" and state.evaluation else "",
     ]
     for key in filter(None, request.keys):
         silver = state.silver.get(key)

@@ -61,10 +61,11 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class Landing:
-    """What lies in the landing zone: files per partition of the feed, and what a person should know of the rest."""
+    """What lies in the landing zone: files per partition, files of late labels, and what a person should know."""
 
     partitions: Mapping[str, tuple[LandedFile, ...]]
     notes: tuple[str, ...] = ()
+    labels: tuple[LandedFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,15 @@ class LandingZone(dg.ConfigurableResource):
             )
         return files
 
+    def label_files(self) -> tuple[LandedFile, ...]:
+        """Return the files of late labels in the order in which they landed; there may be none.
+
+        Raises:
+            AnotherGrainError: the data directory holds partitions of another grain.
+        """
+        self.claim()
+        return self._look([LABELS_FOLDER] if (self.folder / LABELS_FOLDER).exists() else [], settle=False).labels
+
     def look(self, *, settle: bool = False, remember: bool = True) -> Landing:
         """Return all that landed.
 
@@ -167,11 +177,7 @@ class LandingZone(dg.ConfigurableResource):
         """
         self.require_grain()
         names = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else []
-        return self._look(
-            [name for name in names if not _is_ignored(name) and name != LABELS_FOLDER],
-            settle=settle,
-            remember=remember,
-        )
+        return self._look([name for name in names if not _is_ignored(name)], settle=settle, remember=remember)
 
     def _look(self, folders: Sequence[str], *, settle: bool, remember: bool = True) -> Landing:
         known = self._read_digests()
@@ -194,7 +200,8 @@ class LandingZone(dg.ConfigurableResource):
                     status = path.stat()
                     identity = [status.st_size, status.st_mtime_ns, status.st_ino]
                     *as_before, digest, has_settled = known.get(name, [None, False])
-                    if settle and as_before != identity:
+                    # A look that is not remembered may follow the last one at once, so no file settles by it.
+                    if settle and (as_before != identity or not (has_settled or remember)):
                         notes.append(f"landing/{name} has just been seen: it counts at the next look")
                         has_settled = False
                     elif not has_settled or as_before != identity:
@@ -209,13 +216,14 @@ class LandingZone(dg.ConfigurableResource):
                 partitions[key] = tuple(file for _, file in sorted(files, key=lambda pair: (pair[0], pair[1].name)))
         if remember and any(known.get(name) != entry for name, entry in seen.items()):
             _write_whole(self._digests_path, json.dumps({**known, **seen}))
-        return Landing(partitions=partitions, notes=tuple(notes))
+        labels = partitions.pop(LABELS_FOLDER, ())
+        return Landing(partitions=partitions, notes=tuple(notes), labels=labels)
 
     def _why_no_partition(self, name: str) -> str | None:
-        """Say why what lies in landing is no partition that can be built now, or None where it is one."""
+        """Say why what lies in landing is neither labels nor a partition that can be built now, or None."""
         if not (self.folder / name).is_dir():
             return "is in no partition's folder; `fraud-assets land FILE` splits a file into partitions"
-        return self._why_no_key(name)
+        return None if name == LABELS_FOLDER else self._why_no_key(name)
 
     def _why_no_key(self, name: str) -> str | None:
         try:

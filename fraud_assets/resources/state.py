@@ -1,13 +1,20 @@
 """Reads from disk what the decision in `fraud_assets.staleness` depends on. Decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.landing_zone import Landing, LandingZone
+from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
-from fraud_assets.staleness import GoldState, PlatformState, SilverState
+from fraud_assets.resources.tables import (
+    EVALUATION_METRICS,
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    PROMOTIONS,
+    SILVER_TRANSACTIONS,
+)
+from fraud_assets.silver.labels import LateLabels, labels_version, read_labels
+from fraud_assets.staleness import EvaluationState, GoldState, PlatformState, SilverState
 
 _SILVER_COLUMNS = ("input_version", "lookback_version", "tail_version", "silver_version")
 
@@ -22,7 +29,8 @@ def read_state(
 ) -> PlatformState:
     """Return the state of every partition and of the model; opens no data file and changes nothing."""
     feed = landing_zone.feed
-    silver = {key: state for key, state in silver_states(lake).items() if feed.in_range(key)}
+    built = silver_states(lake)
+    silver = {key: state for key, state in built.items() if feed.in_range(key)}
     gold = {
         key: GoldState(**state)
         for key, state in lake.partition_states(PREDICTIONS, ("silver_version", "model_version")).items()
@@ -37,6 +45,7 @@ def read_state(
         silver_data_version=silver_data_version(silver),
         refused_on=None if prod_version is not None else _refused_on(lake),
         rescore_days=rescore_days,
+        evaluation=_evaluation(lake, model_registry, landing.labels, built),
     )
 
 
@@ -60,6 +69,58 @@ def silver_data_version(silver: Mapping[str, SilverState]) -> str:
     """Return a digest of all Silver partitions and their versions: what a model trained now would see."""
     lines = [f"{key} {state.silver_version}" for key, state in sorted(silver.items()) if state.rows]
     return sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def evaluated_labels_version(
+    labels: Sequence[LandedFile], silver: Mapping[str, SilverState], window: tuple[str, str] | None
+) -> str:
+    """Return the version of the labels that an evaluation of a window of Silver partitions sees.
+
+    Args:
+        labels: files of late labels, in the order in which they landed.
+        silver: state of the Silver partitions.
+        window: first and last evaluated partition, None where none was.
+    """
+    start, end = window or ("", "")
+    return labels_version(
+        [file.digest for file in labels],
+        [
+            f"{key} {state.input_version} {state.silver_version}"
+            for key, state in sorted(silver.items())
+            if state.rows and start <= key <= end
+        ],
+    )
+
+
+def _evaluation(
+    lake: Lake, model_registry: ModelRegistry, labels: Sequence[LandedFile], silver: Mapping[str, SilverState]
+) -> EvaluationState | None:
+    columns = ("labels_version", "evaluation_start", "evaluation_end")
+    evaluated = lake.partition_states(EVALUATION_METRICS, columns)
+    # The registry may hold a later version that nobody evaluated, or have lost those that were.
+    version = model_registry.latest_version() if evaluated else None
+    if version is None or version not in evaluated:
+        return None
+    found = evaluated[version]
+    window = None if found["evaluation_start"] is None else (found["evaluation_start"], found["evaluation_end"])
+    return EvaluationState(
+        model_version=version,
+        evaluated_on=found["labels_version"],
+        labels_version=evaluated_labels_version(labels, silver, window),
+    )
+
+
+def late_labels(lake: Lake, landing_zone: LandingZone, labels: Sequence[LandedFile]) -> LateLabels | None:
+    """Return what the files of late labels hold, beside all Silver rows; None where there is no such file.
+
+    Raises:
+        BrokenFileError: a file cannot be read, or lacks a column.
+    """
+    if not labels:
+        return None
+    with lake.connect() as connection:
+        files = [file.raw for file in labels]
+        return read_labels(connection, landing_zone.feed, files, silver=lake.select(SILVER_TRANSACTIONS))
 
 
 def _refused_on(lake: Lake) -> str | None:

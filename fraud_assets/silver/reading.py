@@ -7,6 +7,7 @@ cannot be read as a table of the expected columns is broken, and its partition c
 
 import csv
 import gzip
+import json
 import re
 import zlib
 from collections import Counter
@@ -35,6 +36,8 @@ _OTHER_DELIMITERS: Final = ",;|\t"
 
 _NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
 # A null character, or a byte that the encoding does not know (kept as a lone surrogate by `surrogateescape`).
+
+_OTHER_BYTES: Final = "characters that are not text in this encoding"
 
 _TEXT_OF_CELL: Final = """
     CASE
@@ -160,7 +163,7 @@ class CsvRecords:
             return _undelimited(line, lines[0], fields, width), 1
         text = "".join(lines[: reader.line_num])
         if _NOT_TEXT.search(text):
-            return Record(line, text, None, "characters that are not text in this encoding"), reader.line_num
+            return Record(line, text, None, _OTHER_BYTES), reader.line_num
         return Record(line, text, fields), reader.line_num
 
 
@@ -215,16 +218,28 @@ def read_raw(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, tabl
         BrokenFileError: The file is empty or damaged, or lacks columns that the source's expressions need.
         SourceError: The source's expressions are not valid.
     """
-    needed = source.raw_columns(con)
+    return read_columns(con, source.csv, file, table, source.raw_columns(con))
+
+
+def read_columns(
+    con: duckdb.DuckDBPyConnection, csv_format: CsvFormat, file: RawFile, table: str, needed: frozenset[str]
+) -> int:
+    """Read a file as `read_raw` does, whatever it is about: of its columns, only the needed ones must be there.
+
+    Raises:
+        BrokenFileError: The file is empty or damaged, or lacks a needed column.
+    """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {quoted(table + '_unreadable')} (line BIGINT, text VARCHAR, reason VARCHAR)"
     )
-    return (_read_parquet if file.is_parquet else _read_csv)(con, source, file, table, needed)
+    return (_read_parquet if file.is_parquet else _read_csv)(con, csv_format, file, table, needed)
 
 
-def _read_csv(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, table: str, needed: frozenset[str]) -> int:
+def _read_csv(
+    con: duckdb.DuckDBPyConnection, csv_format: CsvFormat, file: RawFile, table: str, needed: frozenset[str]
+) -> int:
     landed = 0
-    with open_csv(file, source.csv) as records:
+    with open_csv(file, csv_format) as records:
         _create_raw_table(con, file, table, records.names, needed)
         for batch in records.batches():
             landed += len(batch)
@@ -239,27 +254,58 @@ def _read_csv(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, tab
             unreadable = [
                 (record.line, _printable(record.text), record.problem) for record in batch if record.fields is None
             ]
-            if unreadable:
-                con.executemany(f"INSERT INTO {quoted(table + '_unreadable')} VALUES (?, ?, ?)", unreadable)
+            _insert_unreadable(con, table, unreadable)
     return landed
 
 
 def _read_parquet(
-    con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, table: str, needed: frozenset[str]
+    con: duckdb.DuckDBPyConnection, csv_format: CsvFormat, file: RawFile, table: str, needed: frozenset[str]
 ) -> int:
-    del source  # A Parquet file says itself how it is written.
+    del csv_format  # A Parquet file says itself how it is written.
     try:
         with pq.ParquetFile(file.path) as parquet:
             names = parquet.schema_arrow.names
             _create_raw_table(con, file, table, names, needed)
             line = 1
             for batch in parquet.iter_batches(batch_size=_LINES_AT_ONCE):
-                _insert(con, table, lines=range(line, line + len(batch)), columns=batch.columns)
-                line += len(batch)
+                rows, not_text = _as_text(batch)
+                _insert(con, table, lines=range(line, line + len(rows)), columns=rows.columns)
+                if not_text:
+                    con.execute(
+                        f"DELETE FROM {quoted(table)} WHERE list_contains($lines, _line)",
+                        {"lines": [line + i for i in not_text]},
+                    )
+                    _insert_unreadable(
+                        con,
+                        table,
+                        [
+                            (line + i, json.dumps(row, default=str), _OTHER_BYTES)
+                            for i, row in zip(not_text, rows.take(not_text).to_pylist(), strict=True)
+                        ],
+                    )
+                line += len(rows)
             return parquet.metadata.num_rows
-    except (pa.ArrowException, OSError, duckdb.Error) as error:
+    except (pa.ArrowException, OSError, duckdb.Error, UnicodeError) as error:
         problem = f"it cannot be read as Parquet ({str(error).splitlines()[0]})."
         raise BrokenFileError(file.name, problem, "a whole Parquet file.") from error
+
+
+def _as_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[int]]:
+    """Return a batch whose text is UTF-8, other bytes written out, and the positions of the rows that had them.
+
+    Arrow takes a file's word for it, and DuckDB would not survive such text: every later query of its process fails.
+    """
+    columns, not_text = list(batch.columns), set[int]()
+    for number, column in enumerate(columns):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            plain = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+            cells = plain.cast(pa.binary()).to_pylist()
+            texts = [None if cell is None else cell.decode("utf-8", "backslashreplace") for cell in cells]
+            not_text |= {i for i, text in enumerate(texts) if text is not None and text.encode() != cells[i]}
+            columns[number] = pa.array(texts, pa.string())
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), sorted(not_text)
 
 
 def _create_raw_table(
@@ -298,6 +344,11 @@ def _insert(
         con.execute(f"INSERT INTO {quoted(table)} SELECT _line, {texts} FROM _batch")
     finally:
         con.unregister("_batch")
+
+
+def _insert_unreadable(con: duckdb.DuckDBPyConnection, table: str, records: list[tuple[int, str, str]]) -> None:
+    if records:
+        con.executemany(f"INSERT INTO {quoted(table + '_unreadable')} VALUES (?, ?, ?)", records)
 
 
 def _printable(text: str) -> str:

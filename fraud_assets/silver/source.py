@@ -190,14 +190,6 @@ class Source(_Section):
         """Return the key of the partition just before."""
         return self.partition_key(self.bounds(key)[0] - timedelta(microseconds=1))
 
-    def is_key(self, text: str) -> bool:
-        """Say whether a text is a partition key of this source's grain."""
-        try:
-            self.bounds(text)
-        except ValueError:
-            return False
-        return True
-
     def in_range(self, key: str) -> bool:
         """Say whether a key lies between the feed's start and its end, which is exclusive."""
         day = self.bounds(key)[0].date()

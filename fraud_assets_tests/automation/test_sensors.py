@@ -55,7 +55,10 @@ def record_run(platform: TestPlatform, request: dg.RunRequest, status: dg.Dagste
 def run_requested(platform: TestPlatform, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
     assert request.job_name is not None
     return platform.definitions.resolve_job_def(request.job_name).execute_in_process(
-        instance=platform.instance, tags=dict(request.tags), raise_on_error=False
+        instance=platform.instance,
+        tags=dict(request.tags),
+        asset_selection=request.asset_selection,
+        raise_on_error=False,
     )
 
 
@@ -234,6 +237,61 @@ def test_a_scoring_run_is_pinned_to_the_version_that_the_tick_saw(scored_platfor
 
     assert request.tags["fraud_assets/model_version"] == "1"
     assert ranges([request]) == [("2026-01-07", "2026-01-07")]
+
+
+def drop_labels(platform: TestPlatform, text: str) -> None:
+    path = platform.landing_zone.folder / "labels" / "some.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"TransactionID,isFraud\n{text}\n")
+
+
+def test_labels_that_landed_ask_for_one_run_of_the_evaluation_alone(scored_platform: TestPlatform) -> None:
+    landed(scored_platform)
+    assert unscored(scored_platform) == ([], "nothing is due")
+    drop_labels(scored_platform, "202601060000001,1")
+    assert landed(scored_platform) == ([], "nothing is due")
+    assert unscored(scored_platform) == ([], "nothing is due"), "the file has to hold still for a tick"
+    assert landed(scored_platform) == ([], "nothing is due")
+
+    [request], _ = unscored(scored_platform)
+
+    assert (request.job_name, request.asset_selection) == ("training_job", [dg.AssetKey("evaluation_metrics")])
+    assert request.tags["fraud_assets/why"] == "labels landed or changed since version 1 was evaluated"
+    record_run(scored_platform, request, dg.DagsterRunStatus.STARTED)
+    assert unscored(scored_platform) == ([], "1 due and in flight already")
+    for run in scored_platform.instance.get_runs():
+        scored_platform.instance.delete_run(run.run_id)
+
+    result = run_requested(scored_platform, request)
+
+    made = {event.asset_key for event in result.all_events if event.is_step_materialization}
+    assert result.success
+    assert made == {dg.AssetKey("evaluation_metrics")}
+    assert unscored(scored_platform) == ([], "nothing is due")
+
+
+def test_an_evaluation_that_failed_three_times_waits_for_other_labels(scored_platform: TestPlatform) -> None:
+    drop_labels(scored_platform, "1,1")
+    for _ in range(2):
+        landed(scored_platform)
+    for _ in range(MAX_ATTEMPTS):
+        [request], _ = unscored(scored_platform)
+        record_run(scored_platform, request, dg.DagsterRunStatus.FAILURE)
+
+    assert unscored(scored_platform) == ([], "evaluation failed 3 times and waits for a change")
+
+    drop_labels(scored_platform, "22,1")
+    for _ in range(2):
+        landed(scored_platform)
+    assert len(unscored(scored_platform)[0]) == 1
+
+
+def test_an_evaluation_waits_while_silver_is_being_built(scored_platform: TestPlatform) -> None:
+    drop_labels(scored_platform, "1,1")
+    scored_platform.simulate(1, start=date(2026, 1, 7))
+    for _ in range(2):
+        landed(scored_platform)
+    assert unscored(scored_platform) == ([], "nothing is due")
 
 
 def test_both_sensors_run_from_the_start_and_say_what_they_do(make_platform: MakePlatform) -> None:

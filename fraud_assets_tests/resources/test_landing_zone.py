@@ -326,6 +326,40 @@ def test_landing_claims_the_directory_that_it_makes(tmp_path: Path, con: duckdb.
 # Landing
 
 
+# Late labels
+
+
+def labels(zone: LandingZone, **how: bool) -> list[str]:
+    return [file.name for file in zone.look(**how).labels]
+
+
+def test_files_of_labels_are_no_partition_and_stand_in_the_order_in_which_they_landed(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    for name, seconds in (("b.csv", 1), ("a.csv.gz", 2), ("c.parquet", 0), ("_d.csv", 3), (".e.csv", 3), ("f.part", 3)):
+        os.utime(drop(zone, f"labels/{name}"), (seconds, seconds))
+    drop(zone, "labels/notes.txt")
+
+    assert labels(zone) == ["labels/c.parquet", "labels/b.csv", "labels/a.csv.gz"]
+    assert [file.name for file in zone.label_files()] == labels(zone)
+    assert names(zone) == {"2026-01-05": ["a.csv"]}
+    assert zone.look().notes == ("landing/labels/notes.txt is not one of .csv, .csv.gz, .parquet",)
+
+
+def test_a_file_of_labels_counts_at_the_second_remembered_look_of_a_sensor(zone: LandingZone) -> None:
+    drop(zone, "labels/a.csv")
+    assert labels(zone, settle=True) == []
+    assert labels(zone, settle=True, remember=False) == [], "the other sensor may look at once"
+    assert labels(zone, settle=True) == ["labels/a.csv"]
+
+
+def test_no_label_has_to_land(zone: LandingZone) -> None:
+    assert zone.look().labels == ()
+    assert zone.label_files() == ()
+    (zone.folder / "labels").mkdir(parents=True)
+    assert zone.look().labels == ()
+    assert zone.look().notes == ()
+
+
 def land(zone: LandingZone, con: duckdb.DuckDBPyConnection, content: bytes, **how: Any) -> list[LandedPiece]:
     file = Path(zone.data_dir).parent / how.pop("name", "feed.csv")
     file.write_bytes(content)

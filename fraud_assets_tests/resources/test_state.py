@@ -8,8 +8,15 @@ import pytest
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.state import read_state, silver_data_version, silver_states
-from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS, Table
+from fraud_assets.resources.state import evaluated_labels_version, read_state, silver_data_version, silver_states
+from fraud_assets.resources.tables import (
+    EVALUATION_METRICS,
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    PROMOTIONS,
+    SILVER_TRANSACTIONS,
+    Table,
+)
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.staleness import GoldState, PlatformState, SilverState, decide
 
@@ -17,11 +24,14 @@ VERSIONS = ("input_version", "lookback_version", "tail_version", "silver_version
 
 
 class Registry(ModelRegistry):
-    """A registry that knows nothing but which version is behind @prod."""
+    """A registry that knows nothing but which version is behind @prod, and no later one."""
 
     prod: str | None
 
     def prod_version(self) -> str | None:
+        return self.prod
+
+    def latest_version(self, *, of_run: str | None = None) -> str | None:
         return self.prod
 
 
@@ -219,3 +229,57 @@ def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, t
         put(lake, PROMOTIONS, version, {**decided, "silver_data_version": f"d{version}"})
     assert state_of(lake, tmp_path, prod=None).refused_on == "d2"
     assert state_of(lake, tmp_path, prod="3").refused_on is None
+
+
+def put_evaluation(lake: Lake, version: str, window: tuple[str, str] | None, labels_version: str) -> None:
+    start, end = window or (None, None)
+    row = {"evaluation_start": start, "evaluation_end": end, "labels_version": labels_version}
+    put(lake, EVALUATION_METRICS, version, row, row)
+
+
+@pytest.mark.parametrize(
+    ("window", "changes"),
+    [
+        pytest.param(("2026-01-06", "2026-01-07"), {"2026-01-06", "2026-01-07"}, id="the evaluated days"),
+        pytest.param(None, set(), id="no day was later than the training"),
+    ],
+)
+def test_an_evaluation_is_of_its_window_as_built_whatever_else_is_built(
+    lake: Lake, tmp_path: Path, window: tuple[str, str] | None, changes: set[str]
+) -> None:
+    for key in ("2026-01-05", "2026-01-06", "2026-01-07"):
+        put_silver(lake, key, "first", 2)
+    put_evaluation(lake, "1", window, evaluated_labels_version([], silver_states(lake), window))
+    changed = set()
+    for key in ("2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"):
+        put_silver(lake, key, "second", 2)
+        found = state_of(lake, tmp_path, prod="1").evaluation
+        assert found is not None
+        if found.evaluated_on != found.labels_version:
+            changed.add(key)
+        put_evaluation(lake, "1", window, found.labels_version)
+    assert changed == changes
+
+
+def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_nothing_else(
+    lake: Lake, tmp_path: Path
+) -> None:
+    day = Path(lake.data_dir) / "landing" / "2026-01-05" / "a.csv"
+    day.parent.mkdir(parents=True)
+    day.write_text("id\n")
+    built = versions("first") | {
+        "input_version": state_of(lake, tmp_path, prod="2").landed["2026-01-05"],
+        "lookback_version": EMPTY_TAIL,
+    }
+    put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 1})
+    put(lake, SILVER_TRANSACTIONS, "2026-01-05", built)
+    put(lake, PREDICTIONS, "2026-01-05", {"silver_version": built["silver_version"], "model_version": "2"})
+    put_evaluation(lake, "2", None, evaluated_labels_version([], {}, None))
+    put_evaluation(lake, "1", None, "of an older version")
+    assert decide(state_of(lake, tmp_path, prod="2")).everything == ()
+    labels = Path(lake.data_dir) / "landing" / "labels" / "a.csv"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("TransactionID,isFraud\n1,1\n")
+    assert [due.layer for due in decide(state_of(lake, tmp_path, prod="2")).everything] == ["evaluation"]
+    assert state_of(lake, tmp_path, prod=None).evaluation is None, "the registry has lost its versions"
+    assert state_of(lake, tmp_path, prod="3").evaluation is None, "nobody evaluated it yet"

@@ -17,6 +17,11 @@ GOOD = "T1,2026-01-05 12:00:00,card-1,W,10.50,0,0"
 EXPECTED_COLUMNS = "abroad, amount, card, fraud, id, product, time"
 
 
+def row(**changes: str) -> str:
+    """Return the good row with some cells changed."""
+    return ",".join((dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | changes).values())
+
+
 def make_source(**changes: Any) -> Source:
     """Return the feed's source; a keyword replaces that section of the file."""
     sections = {

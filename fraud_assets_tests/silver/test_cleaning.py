@@ -12,13 +12,9 @@ from fraud_assets.silver.cleaning import REASONS, CleaningResult, clean
 from fraud_assets.silver.reading import BrokenFileError, RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
-from fraud_assets_tests.silver.feed import GOOD, HEADER, make_source, write_csv, write_parquet
+from fraud_assets_tests.silver.feed import GOOD, make_source, row, write_csv
 
 KEY = "2026-01-05"
-
-
-def row(**changes: str) -> str:
-    return ",".join((dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | changes).values())
 
 
 def clean_rows(
@@ -39,103 +35,6 @@ def test_a_good_row_becomes_the_canonical_columns(con: duckdb.DuckDBPyConnection
     result = clean_rows(con, tmp_path, GOOD)
     assert result == CleaningResult(landed=1, good=1, quarantined=0, reasons={})
     assert good(con, "*") == [("T1", datetime(2026, 1, 5, 12, tzinfo=UTC), "card-1", "W", 10_500, 0, 0)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reasons"),
-    [
-        pytest.param({"id": ""}, ["missing_transaction_id"], id="no id"),
-        pytest.param({"id": "  "}, ["missing_transaction_id"], id="blank id"),
-        pytest.param({"time": ""}, ["missing_event_time"], id="no time"),
-        pytest.param({"time": "yesterday"}, ["unreadable_time"], id="time that is none"),
-        pytest.param({"time": "1767614400"}, ["unreadable_time"], id="time in another unit"),
-        pytest.param({"time": "infinity"}, ["missing_event_time"], id="time without end"),
-        pytest.param({"time": "12026-01-05 12:00:00"}, ["missing_event_time"], id="time in the year 12026"),
-        pytest.param({"time": "2026-01-04 23:59:59.999999"}, ["time_outside_partition"], id="time just before"),
-        pytest.param({"time": "2026-01-06 00:00:00"}, ["time_outside_partition"], id="time just after"),
-        pytest.param({"time": "2026-01-05 00:30:00+01"}, ["time_outside_partition"], id="offset of the day before"),
-        pytest.param({"card": ""}, ["missing_card"], id="no card"),
-        pytest.param({"product": ""}, ["missing_product"], id="no product"),
-        pytest.param({"amount": ""}, ["missing_amount"], id="no amount"),
-        pytest.param({"amount": "n/a"}, ["unreadable_amount"], id="amount that is no number"),
-        pytest.param({"amount": "'10,50'"}, ["unreadable_line"], id="decimal comma"),
-        pytest.param({"amount": "nan"}, ["amount_not_finite"], id="amount NaN"),
-        pytest.param({"amount": "inf"}, ["amount_not_finite"], id="amount infinite"),
-        pytest.param({"amount": "-inf"}, ["amount_not_finite"], id="amount minus infinite"),
-        pytest.param({"amount": "1e999"}, ["amount_not_finite"], id="amount beyond doubles"),
-        pytest.param({"amount": "1e308"}, ["amount_too_large"], id="amount 1e308"),
-        pytest.param({"amount": "1e11"}, ["amount_too_large"], id="amount at the limit"),
-        pytest.param({"amount": "-0.001"}, ["amount_negative"], id="negative amount"),
-        pytest.param({"abroad": ""}, ["missing_international"], id="no place"),
-        pytest.param({"abroad": "maybe"}, ["unreadable_abroad"], id="place that is none"),
-        pytest.param({"fraud": "2"}, ["label_not_0_or_1"], id="label 2"),
-        pytest.param({"fraud": "0.5"}, ["label_not_0_or_1"], id="label one half"),
-        pytest.param({"fraud": "yes"}, ["label_not_0_or_1"], id="label in words"),
-        pytest.param({"fraud": "nan"}, ["label_not_0_or_1"], id="label nan"),
-        pytest.param({"product": '"W'}, ["unreadable_line"], id="unterminated quote"),
-        pytest.param({"product": "W,W"}, ["unreadable_line"], id="one field too many"),
-        pytest.param(
-            {"id": "", "time": "x", "card": "", "product": "", "amount": "-inf", "abroad": "", "fraud": "x"},
-            [
-                "unreadable_time",
-                "missing_transaction_id",
-                "missing_card",
-                "missing_product",
-                "missing_international",
-                "amount_not_finite",
-                "label_not_0_or_1",
-            ],
-            id="everything at once",
-        ),
-    ],
-)
-def test_a_faulty_row_is_quarantined_with_all_its_reasons_and_takes_no_other_row_along(
-    con: duckdb.DuckDBPyConnection, tmp_path: Path, changes: dict[str, str], reasons: list[str]
-):
-    result = clean_rows(con, tmp_path, row(id="before"), row(**{"id": "X"} | changes), row(id="after"))
-    assert refused(con) == [("feed.csv", 3, reasons)]
-    assert good(con) == [("after",), ("before",)]
-    assert result == CleaningResult(landed=3, good=2, quarantined=1, reasons=dict.fromkeys(sorted(reasons), 1))
-
-
-@pytest.mark.parametrize(
-    ("changes", "column", "value"),
-    [
-        pytest.param({"time": "2026-01-05T00:00:00Z"}, "event_timestamp", datetime(2026, 1, 5, tzinfo=UTC), id="Z"),
-        pytest.param(
-            {"time": "2026-01-06 01:00:00+02:00"},
-            "event_timestamp",
-            datetime(2026, 1, 5, 23, tzinfo=UTC),
-            id="offset",
-        ),
-        pytest.param(
-            {"time": "2026-01-05 23:59:59.999999"},
-            "event_timestamp",
-            datetime(2026, 1, 5, 23, 59, 59, 999999, tzinfo=UTC),
-            id="last microsecond",
-        ),
-        pytest.param({"amount": "0"}, "amount_thousandths", 0, id="zero"),
-        pytest.param({"amount": "-0.0"}, "amount_thousandths", 0, id="minus zero"),
-        pytest.param({"amount": " 1e3 "}, "amount_thousandths", 1_000_000, id="exponent and blanks"),
-        pytest.param({"amount": "0.0005"}, "amount_thousandths", 0, id="half to even down"),
-        pytest.param({"amount": "0.0015"}, "amount_thousandths", 2, id="half to even up"),
-        pytest.param({"amount": "0.1"}, "amount_thousandths", 100, id="a tenth"),
-        pytest.param(
-            {"amount": "99999999999.999"}, "amount_thousandths", 99_999_999_999_999, id="just under the limit"
-        ),
-        pytest.param({"fraud": "1.0"}, "isFraud", 1, id="label as a float"),
-        pytest.param({"fraud": ""}, "isFraud", None, id="no label yet"),
-        pytest.param({"id": "t1"}, "TransactionID", "t1", id="case stays"),
-        pytest.param({"id": " T1 "}, "TransactionID", " T1 ", id="blanks around an id stay"),
-        pytest.param({"card": "150.0"}, "card_id", "150.0", id="code as a float"),
-        pytest.param({"abroad": "1"}, "is_international_txn", 1, id="boolean as a number"),
-    ],
-)
-def test_unusual_but_good_cells_are_read(
-    con: duckdb.DuckDBPyConnection, tmp_path: Path, changes: dict[str, str], column: str, value: object
-):
-    clean_rows(con, tmp_path, row(**changes))
-    assert good(con, column) == [(value,)]
 
 
 def test_without_a_key_any_time_is_right(con: duckdb.DuckDBPyConnection, tmp_path: Path):
@@ -199,43 +98,6 @@ def test_the_raw_row_is_kept_as_json_and_unreadable_text_as_it_came(con: duckdb.
     assert second == "only this"
 
 
-@pytest.mark.parametrize(
-    ("second", "reasons", "label"),
-    [
-        pytest.param({}, [[], ["duplicate"]], 0, id="equal"),
-        pytest.param({"amount": "10.5000"}, [[], ["duplicate"]], 0, id="equal once read"),
-        pytest.param({"amount": "10.5004"}, [[], ["duplicate"]], 0, id="equal once rounded"),
-        pytest.param({"time": "2026-01-05 13:00:00+01"}, [[], ["duplicate"]], 0, id="the same instant"),
-        pytest.param({"fraud": "1"}, [[], ["duplicate"]], 1, id="later label wins"),
-        pytest.param({"fraud": ""}, [[], ["duplicate"]], 0, id="no label takes none away"),
-        pytest.param({"time": "2026-01-05 12:00:01"}, [["conflicting_id"], ["conflicting_id"]], None, id="time"),
-        pytest.param({"card": "card-2"}, [["conflicting_id"], ["conflicting_id"]], None, id="card"),
-        pytest.param({"product": "C"}, [["conflicting_id"], ["conflicting_id"]], None, id="product"),
-        pytest.param({"amount": "10.501"}, [["conflicting_id"], ["conflicting_id"]], None, id="amount"),
-        pytest.param({"abroad": "1"}, [["conflicting_id"], ["conflicting_id"]], None, id="place"),
-        pytest.param({"amount": "n/a"}, [[], ["unreadable_amount"]], 0, id="a faulty row takes no part"),
-    ],
-)
-@pytest.mark.parametrize("is_one_file", [True, False], ids=["one file", "two files"])
-def test_equal_copies_leave_one_and_different_ones_none(
-    con: duckdb.DuckDBPyConnection,
-    tmp_path: Path,
-    second: dict[str, str],
-    reasons: list[list[str]],
-    label: int | None,
-    is_one_file: bool,
-):
-    rows = [GOOD, row(**second)]
-    files = (
-        [write_csv(tmp_path, *rows)]
-        if is_one_file
-        else [write_csv(tmp_path, text, name=f"{i}.csv") for i, text in enumerate(rows)]
-    )
-    clean(con, make_source(), KEY, files)
-    assert [found for _, _, found in refused(con)] == [r for r in reasons if r]
-    assert good(con, "isFraud") == ([(label,)] if [] in reasons else [])
-
-
 def test_three_copies_of_which_one_differs_all_conflict(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     result = clean_rows(con, tmp_path, GOOD, GOOD, row(amount="11"), row(id="T2"))
     assert result.reasons == {"conflicting_id": 3}
@@ -289,29 +151,6 @@ def test_without_last_file_the_order_of_files_changes_no_good_row(con: duckdb.Du
         result = clean(con, make_source(), KEY, order)
         outcomes.add((repr(good(con, "*")), repr(sorted(result.reasons.items()))))
     assert len(outcomes) == 1
-
-
-def test_csv_and_parquet_of_different_types_are_one_feed(con: duckdb.DuckDBPyConnection, tmp_path: Path):
-    at = datetime(2026, 1, 5, 12, tzinfo=UTC)
-    cells = {"time": at, "card": "card-1", "product": "W", "abroad": False, "fraud": 0}
-    files = [
-        write_csv(tmp_path, row(id="7", amount="10.5")),
-        write_parquet(tmp_path, [cells | {"id": 7, "amount": 10.5}], "a.parquet"),
-        write_parquet(tmp_path, [cells | {"id": "7", "amount": "10.50", "fraud": 1.0}], "b.parquet"),
-    ]
-    result = clean(con, make_source(), KEY, files)
-    assert result.reasons == {"duplicate": 2}
-    assert good(con, "TransactionID, amount_thousandths, isFraud") == [("7", 10_500, 1)]
-
-
-def test_a_parquet_row_is_quarantined_with_its_row_number(con: duckdb.DuckDBPyConnection, tmp_path: Path):
-    cells = {"time": datetime(2026, 1, 5, tzinfo=UTC), "card": "c", "product": "W", "abroad": True, "fraud": None}
-    rows = [cells | {"id": i, "amount": amount} for i, amount in enumerate([1.0, float("nan"), None])]
-    clean(con, make_source(), KEY, [write_parquet(tmp_path, rows)])
-    assert refused(con) == [
-        ("feed.parquet", 2, ["amount_not_finite"]),
-        ("feed.parquet", 3, ["missing_amount"]),
-    ]
 
 
 def test_no_files_are_no_rows(con: duckdb.DuckDBPyConnection):

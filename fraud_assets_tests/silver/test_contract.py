@@ -1,10 +1,12 @@
 import re
+from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from fraud_assets.silver import contract
 from fraud_assets.silver.contract import (
     COLUMN_MEANINGS,
     CONTRACT_VERSION,
@@ -100,6 +102,30 @@ def test_every_column_has_a_meaning_and_no_meaning_is_without_column():
 
 def test_the_contract_version_is_16_hex_digits():
     assert re.fullmatch("[0-9a-f]{16}", CONTRACT_VERSION)
+
+
+def test_the_contract_version_covers_every_file_between_a_raw_row_and_silver():
+    folder = Path(contract.__file__).parent
+    seen, todo = {"contract"}, ["build"]
+    while todo:
+        seen.add(todo[-1])
+        text = (folder / f"{todo.pop()}.py").read_text()
+        todo += sorted(set(re.findall(r"^from fraud_assets\.silver\.(\w+) import", text, re.MULTILINE)) - seen)
+    # `build` only calls them in order, and what matters of `contract` is digested by itself.
+    modules = {f"{name}.py" for name in seen - {"build", "contract"}}
+    assert set(contract.DEFINED_BY) == modules | {path.name for path in folder.glob("*.sql")}
+
+
+@pytest.mark.parametrize("name", contract.DEFINED_BY)
+def test_a_change_of_such_a_file_makes_another_contract_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    for file in contract.DEFINED_BY:
+        (tmp_path / file).write_bytes(Path(contract.__file__).with_name(file).read_bytes())
+    monkeypatch.setattr(contract, "__file__", str(tmp_path / "contract.py"))
+    assert contract._contract_version() == CONTRACT_VERSION
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b" ")
+    assert contract._contract_version() != CONTRACT_VERSION
 
 
 def test_features_come_in_contract_order_and_types():

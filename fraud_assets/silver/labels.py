@@ -1,0 +1,134 @@
+"""Labels that land on their own, later than their transactions: which label each transaction has, and what is wrong.
+
+Here belong the rules of landing/labels and the version of what an evaluation sees. Labels never change Silver: whoever
+measures a model joins them to its rows. How a file is read is `reading`.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+
+from fraud_assets.silver.reading import RawFile, read_columns
+from fraud_assets.silver.source import Source
+
+LABEL_COLUMNS: Final = ("TransactionID", "isFraud")
+"""What a file of labels must have, whatever the feed calls its own columns; other columns do not matter."""
+
+
+@dataclass(frozen=True)
+class LateLabels:
+    """What the files of late labels hold.
+
+    Attributes:
+        files: how many files.
+        records: records in them, good or bad.
+        labels: transactions that have a label by them; of several labels the last one counts.
+        unknown: of these, the ids that no Silver row has (yet).
+        ignored: records that give no label, by reason; a record may have two.
+    """
+
+    files: int
+    records: int
+    labels: int
+    unknown: int
+    ignored: Mapping[str, int]
+
+    def summary(self) -> str:
+        """Say in one line what was found."""
+        aside = [*self.ignored.items(), *([("of no Silver row", self.unknown)] if self.unknown else [])]
+        return (
+            f"{self.files:,} file{'s' * (self.files != 1)} of late labels: {self.records:,} records, "
+            f"{self.labels:,} transactions labelled" + "".join(f"; {count:,} {why}" for why, count in aside)
+        )
+
+
+def labels_version(files: Sequence[str], partitions: Sequence[str]) -> str:
+    """Return what an evaluation sees of labels: late label files and evaluated partitions, 16 hex digits each.
+
+    The two parts tell why an evaluation is due. `files` are the content digests of the label files in their order,
+    which counts, since the last label wins; `partitions` says of each evaluated partition what it was built from.
+    """
+    return "-".join(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] for lines in (files, partitions))
+
+
+def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], *, silver: str) -> LateLabels:
+    """Make the temporary table `late_labels (TransactionID, isFraud)`, one row per labelled transaction.
+
+    The last label that is 0 or 1 wins, by the order of the files and within them. Ids are compared as text, exactly as
+    Silver has them. A record without an id, with another label or that is unreadable is counted and costs nothing else.
+
+    Args:
+        con: DuckDB.
+        source: the feed: its CSV format is the format of the labels, which always have a header.
+        files: in the order in which a later one wins.
+        silver: relation with all Silver rows.
+
+    Raises:
+        BrokenFileError: a file cannot be read, or lacks a column.
+    """
+    con.execute("CREATE OR REPLACE TEMP TABLE raw_labels (place BIGINT, id VARCHAR, text VARCHAR, label INTEGER)")
+    csv_format = source.csv.model_copy(update={"header": True})
+    records = unreadable = 0
+    for number, file in enumerate(files):
+        records += read_columns(con, csv_format, file, "label_file", frozenset(LABEL_COLUMNS))
+        con.execute(
+            """
+            INSERT INTO raw_labels
+            SELECT
+                -- A place among all files; no file has as many lines.
+                $number * 1_000_000_000_000 + _line, TransactionID, isFraud,
+                CASE TRY_CAST(isFraud AS DOUBLE) WHEN 0 THEN 0 WHEN 1 THEN 1 END
+            FROM label_file
+            """,
+            {"number": number},
+        )
+        [(count,)] = con.execute("SELECT count(*) FROM label_file_unreadable").fetchall()
+        unreadable += count
+    con.execute(
+        """
+        CREATE OR REPLACE TEMP TABLE late_labels AS
+        SELECT id AS TransactionID, arg_max(label, place) AS isFraud
+        FROM raw_labels
+        WHERE id IS NOT NULL AND label IS NOT NULL
+        GROUP BY id
+        """
+    )
+    [(labels, unknown)] = con.execute(
+        f"""
+        SELECT count(*), count(*) FILTER (TransactionID NOT IN (SELECT TransactionID FROM {silver}))
+        FROM late_labels
+        """
+    ).fetchall()
+    [(missing, blank, bad)] = con.execute(
+        """
+        SELECT
+            count(*) FILTER (id IS NULL),
+            count(*) FILTER (text IS NULL),
+            count(*) FILTER (text IS NOT NULL AND label IS NULL)
+        FROM raw_labels
+        """
+    ).fetchall()
+    ignored = {
+        "missing_transaction_id": missing,
+        "blank": blank,
+        "label_not_0_or_1": bad,
+        "unreadable_line": unreadable,
+    }
+    return LateLabels(
+        files=len(files),
+        records=records,
+        labels=labels,
+        unknown=unknown,
+        ignored={why: count for why, count in ignored.items() if count},
+    )
+
+
+def with_late_labels(silver: str) -> str:
+    """Return a relation of the Silver rows with the labels of `late_labels`, which win: they came later."""
+    return (
+        f"(SELECT silver.* REPLACE (coalesce(late.isFraud, silver.isFraud) AS isFraud) FROM {silver} AS silver "
+        "LEFT JOIN late_labels AS late ON silver.TransactionID = late.TransactionID)"
+    )
