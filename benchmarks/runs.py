@@ -260,13 +260,12 @@ def _register(registry: ModelRegistry, silver: pa.Table, pipeline_file: Path) ->
     pipeline = fitted(features, 0.035)
     joblib.dump(pipeline, pipeline_file)
     registry.prepare()
-    with tempfile.TemporaryDirectory() as folder, registry.as_mlflow_default():
+    scorer = Scorer.from_pipeline(pipeline, training_rows=features.to_numpy("float64"))
+    with registry.as_mlflow_default():
         import mlflow
 
-        scorer_folder = Path(folder, "scorer")
-        Scorer.from_pipeline(pipeline, training_rows=features.to_numpy("float64")).save(scorer_folder)
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
-            for version, compiled in ((COMPILED, scorer_folder), (BY_PIPELINE, None)):
-                made = registry.register(pipeline, scorer_folder=compiled, input_example=features.head(5), tags={})
+            for version, compiled in ((COMPILED, scorer), (BY_PIPELINE, None)):
+                made = registry.register(pipeline, scorer=compiled, input_example=features.head(5), tags={})
                 assert made == version, f"registered as {made}, expected {version}"

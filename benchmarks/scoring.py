@@ -100,7 +100,7 @@ def measure(*, most_rows: int = 1_000_000) -> Iterator[list[Timing]]:
                 "scikit-learn, one thread": lambda batch=batch: pipeline.decision_function(batch),
                 "compiled scorer, one thread": _on_one_thread(scorer, array),
                 f"compiled scorer, {scorer_kernels.THREADS} threads": lambda array=array: scorer.score(array),
-                **_competitors(),
+                **(_competitors(pipeline, array) if n == 100_000 else {}),
             },
         )
     sample = np.random.default_rng(0).normal(size=(100_000, len(FEATURE_NAMES)))
@@ -151,9 +151,36 @@ def _threads(number: int) -> Iterator[None]:
         scorer_kernels.__dict__["THREADS"] = before
 
 
-def _competitors() -> dict[str, None]:
-    """Name the libraries that compile forests; none is installed with this project, see the ADR for their figures."""
-    return {name: None for name in ("treelite", "onnxruntime") if importlib.util.find_spec(name) is None}
+def _competitors(pipeline: Pipeline, rows: np.ndarray) -> dict[str, Callable[[], np.ndarray] | None]:
+    """Return the libraries that compile forests, on one thread; None where one is not installed (extra `bench`)."""
+    ways: dict[str, Callable[[], np.ndarray] | None] = {"treelite, one thread": None, "onnxruntime, one thread": None}
+    scaler: Any = pipeline[0]
+    forest: Any = pipeline[-1]
+    named = pd.DataFrame(rows, columns=pd.Index(FEATURE_NAMES))
+    if importlib.util.find_spec("treelite"):
+        import treelite
+
+        compiled = treelite.sklearn.import_model(forest)
+        ways["treelite, one thread"] = lambda: (
+            treelite.gtil.predict(compiled, scaler.transform(named).astype(np.float32), nthread=1).ravel()
+            + forest.offset_
+        )
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("skl2onnx"):
+        import onnxruntime
+        import skl2onnx
+        from skl2onnx.common.data_types import FloatTensorType
+
+        shape = FloatTensorType([None, rows.shape[1]])
+        graph: Any = skl2onnx.convert_sklearn(
+            pipeline, initial_types=[("rows", shape)], target_opset={"": 15, "ai.onnx.ml": 3}
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session: Any = onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        ways["onnxruntime, one thread"] = lambda: -session.run(["scores"], {"rows": rows.astype(np.float32)})[0].ravel()
+    return ways
 
 
 def _in_a_new_process(program: str, folder: str) -> Callable[[], Any]:

@@ -29,10 +29,20 @@ class Settings(BaseSettings):
         default=None,
         description="Where landing, tables and models lie. Default: a folder of data/ named after the source.",
     )
+    alerts_per_day: int = Field(
+        default=100,
+        ge=1,
+        description="How many transactions analysts can review on a day.",
+    )
     rescore_days: int = Field(
         default=0,
         ge=0,
         description="How many of the latest days move to a new @prod version. 0: each partition keeps its version.",
+    )
+    duckdb_memory: str = Field(
+        default="512MiB",
+        pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$",
+        description="Memory that DuckDB may use in a process; what it needs beyond goes to the data directory's disk.",
     )
     model_name: str = Field(
         default="fraud_isolation_forest",

@@ -4,11 +4,13 @@ Tables are Delta tables under `lake/<group>/<name>`; DuckDB, in memory, computes
 shows them. Why Delta and not one DuckDB file stands in docs/adr/0002-delta-tables-duckdb-engine.md.
 """
 
+import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -18,7 +20,7 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
@@ -26,14 +28,41 @@ from filelock import FileLock
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.tables import TABLES, Table
 
-BATCH_ROWS: Final = 131_072
+BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
+
+_FILES: Final = WriterProperties(
+    compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=64 * 1024
+)
+"""How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
+given up: constant columns keep theirs, columns of which no two values are alike do not pay for one."""
+
+for _bound, _value in (("DELTARS_MAX_CONCURRENT_WRITERS", "1"), ("DELTARS_WRITER_BATCH_CHANNEL_SIZE", "2")):
+    # Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
+    os.environ.setdefault(_bound, _value)
+
+_BATCHES_AHEAD: Final = 2
+"""Batches that wait for the writer: enough that neither side waits for the other, few enough to hold."""
+
+DUCKDB_MEMORY: Final = "512MiB"
+"""With it a partition of ten million rows is built in less than 2 GiB, and one of a hundred thousand never spills."""
 
 READER_DATABASE: Final = "fraud.duckdb"
 """File name of the read-only views; a reader opens it with any DuckDB client."""
 
 _NOT_IN_PATHS: Final = re.compile(r"[%*?\[\]\\^|\x00-\x1f]")
 """Delta takes a path for a URL and DuckDB for a pattern; with these characters they look elsewhere, or Delta panics."""
+
+_DUCKDB_TYPES: Final[Mapping[pa.DataType, str]] = {
+    pa.string(): "VARCHAR",
+    pa.bool_(): "BOOLEAN",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
+    pa.list_(pa.string()): "VARCHAR[]",
+}
+"""What DuckDB makes of the types that tables use."""
 
 _DECORATION: Final = re.compile(r"\x1b\[\d*m|\u21b3")
 """Colours and arrows with which Delta sets out its errors for a terminal."""
@@ -88,6 +117,10 @@ class Lake(dg.ConfigurableResource):
             yield
 
     # Reading
+
+    def location(self, table: Table) -> str:
+        """Return where the table lies, for those who open it by other means."""
+        return self._uri(table)
 
     def version(self, table: Table) -> int | None:
         """Return the table's latest version, or None where it was never written."""
@@ -145,14 +178,15 @@ class Lake(dg.ConfigurableResource):
             PartitionConflictError: another writer replaced the same partition meanwhile.
             LakeError: the data directory cannot be written.
         """
-        with _writing(self._uri(table)):
+        with _writing(self._uri(table)), _made_ahead(rows) as stream:
             self._create(table)
             try:
                 write_deltalake(
                     self._uri(table),
-                    rows,
+                    stream,
                     mode="overwrite",
                     predicate=f"{table.partition_by} = {quoted(key)}",
+                    writer_properties=_FILES,
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
                 )
             except CommitFailedError as error:
@@ -204,6 +238,7 @@ class Lake(dg.ConfigurableResource):
         as_of = datetime.now(tz=UTC)
         with duckdb.connect(path) as connection:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.begin()  # one transaction, or each statement waits for the disk
             connection.execute(
                 "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
             )
@@ -218,6 +253,7 @@ class Lake(dg.ConfigurableResource):
                 for column, meaning in table.meanings.items():
                     if column in table.schema.names:
                         connection.execute(f'COMMENT ON COLUMN {table.address}."{column}" IS {quoted(meaning)}')
+            connection.commit()
 
     # Delta
 
@@ -237,7 +273,10 @@ class Lake(dg.ConfigurableResource):
     ) -> list[dict[str, Any]]:
         """Return what the log says of each file of a version: path, partition, rows, least and greatest values."""
         opened = self._open(table, version)
-        files = None if opened is None else pa.table(opened.get_add_actions(flatten=True))
+        if opened is None:
+            return []
+        # Not `pa.table`, which imports pandas first to ask whether it was given a data frame.
+        files = pa.RecordBatchReader.from_stream(opened.get_add_actions(flatten=True)).read_all()
         if not files:
             return []
         statistics = [f"{bound}.{column}" for column in statistics_of for bound in ("min", "max")]
@@ -259,9 +298,13 @@ class Lake(dg.ConfigurableResource):
             DeltaTable.create(path, schema=table.schema, mode="ignore", partition_by=[table.partition_by])
 
 
-def open_lake(data_dir: Path) -> Lake:
-    """Return the lake under `data_dir`, on DuckDB in memory; opens and creates nothing."""
-    return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:"))
+def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
+    """Return the lake under `data_dir`, on DuckDB in memory; opens and creates nothing.
+
+    What DuckDB needs beyond `memory` it puts on the data directory's disk for as long as the connection lives.
+    """
+    config = {"memory_limit": memory, "temp_directory": str(data_dir / ".spill")}
+    return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:", connection_config=config))
 
 
 def batches(connection: DuckDBPyConnection, relation: str, schema: pa.Schema) -> pa.RecordBatchReader:
@@ -272,6 +315,27 @@ def batches(connection: DuckDBPyConnection, relation: str, schema: pa.Schema) ->
     return pa.RecordBatchReader.from_batches(
         schema, (pa.record_batch(batch.columns, schema=schema) for batch in reader)
     )
+
+
+@contextmanager
+def _made_ahead(rows: pa.RecordBatchReader | pa.Table) -> Iterator[pa.RecordBatchReader]:
+    """Give the batches of `rows`; another thread makes the next ones while one is written.
+
+    An error of theirs comes out with the batch that it was made for. No thread is left behind.
+    """
+    reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+    with ThreadPoolExecutor(1, "batches-ahead") as maker:
+
+        def batches_in_order() -> Iterator[pa.RecordBatch]:
+            ahead = deque(maker.submit(next, reader, None) for _ in range(_BATCHES_AHEAD))
+            while (batch := ahead.popleft().result()) is not None:
+                ahead.append(maker.submit(next, reader, None))
+                yield batch
+
+        try:
+            yield pa.RecordBatchReader.from_batches(reader.schema, batches_in_order())
+        finally:
+            maker.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -293,18 +357,10 @@ def _writing(path: str | Path) -> Iterator[None]:
 
 def _select_files(table: Table, files: Sequence[str]) -> str:
     if not files:
-        columns = ", ".join(f'NULL::{_duckdb_type(field.type)} AS "{field.name}"' for field in table.schema)
+        columns = ", ".join(f'NULL::{_DUCKDB_TYPES[field.type]} AS "{field.name}"' for field in table.schema)
         return f"(SELECT {columns} WHERE false)"
     columns = ", ".join(f'"{name}"' for name in table.schema.names)
     listed = ", ".join(quoted(file) for file in files)
     # Without the type, DuckDB reads 2026-01-05 as a DATE.
     partition_type = f"hive_partitioning = true, hive_types = {{'{table.partition_by}': VARCHAR}}"
     return f"(SELECT {columns} FROM read_parquet([{listed}], {partition_type}))"
-
-
-@cache
-def _duckdb_type(arrow_type: pa.DataType) -> str:
-    with duckdb.connect() as connection:
-        empty = pa.table({"column": pa.array([], type=arrow_type)})
-        connection.register("empty", empty)
-        return str(connection.sql("FROM empty").types[0])

@@ -7,8 +7,9 @@ from pathlib import Path
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import Landing, LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.state import read_state
+from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
+from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import PlatformState
 
@@ -32,7 +33,7 @@ class Platform:
     @cached_property
     def lake(self) -> Lake:
         """The tables."""
-        return open_lake(self.data_dir)
+        return open_lake(self.data_dir, memory=self.settings.duckdb_memory)
 
     @cached_property
     def landing_zone(self) -> LandingZone:
@@ -63,3 +64,11 @@ class Platform:
             landing=landing,
             rescore_days=self.settings.rescore_days,
         )
+
+    def labels(self, landing: Landing) -> LateLabels | None:
+        """Return what the files of late labels hold; None where there is none.
+
+        Raises:
+            BrokenFileError: a file cannot be read, or lacks a column.
+        """
+        return late_labels(self.lake, self.landing_zone, landing.labels)

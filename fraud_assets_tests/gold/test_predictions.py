@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -134,6 +136,46 @@ def test_one_batch_is_held_at_a_time() -> None:
     made = score_batches(batches(), scorer=Weighted(), model_version="7", scored_at=SCORED_AT)
     next(made)
     assert asked == [0]
+
+
+def test_columns_hold_more_rows_than_are_in_the_cache_at_once_in_their_order() -> None:
+    rows = [{"TransactionID": str(n), "TransactionAmt": float(n), "txn_count_5min": n % 7} for n in range(5_001)]
+    [batch] = scored(silver_batch(rows))
+    others = 20.0 - 3.0 + 40.0 - 6.0 + 7.0 + 0.125  # the other features are 1
+    assert batch.column("fraud_score").to_pylist() == [others + n + 0.5 * (n % 7) for n in range(5_001)]
+    assert batch.column("model_version").to_pylist() == ["7"] * 5_001
+    batch.validate(full=True)
+
+
+def test_a_version_of_any_text_stands_in_every_row() -> None:
+    for version in ("", "12", "größer"):
+        made = score_batches(
+            iter([silver_batch([{}, {}])]), scorer=Weighted(), model_version=version, scored_at=SCORED_AT
+        )
+        assert next(made).column("model_version").to_pylist() == [version, version]
+
+
+def test_rows_are_scored_without_loading_pandas() -> None:
+    program = """
+import sys
+from datetime import UTC, datetime
+import duckdb
+from fraud_assets.gold.predictions import SCORED_COLUMNS, score_batches
+from fraud_assets.silver.contract import silver_schema
+types = {"int32": "INTEGER", "int64": "BIGINT", "double": "DOUBLE", "string": "VARCHAR"}
+columns = [f"1::{types.get(str(silver_schema().field(name).type), 'BIGINT')} AS {name}" for name in SCORED_COLUMNS]
+columns[1] = "TIMESTAMPTZ '2026-01-05' AS event_timestamp"
+class Zero:
+    threshold = 0.0
+    def score(self, X): return 0.0 * X[:, 0]
+    percentile = score = lambda self, X: 0.0 * X.reshape(len(X), -1)[:, 0]
+with duckdb.connect() as connection:
+    rows = connection.sql(f"SELECT {', '.join(columns)}").to_arrow_reader(10)
+    [batch] = score_batches(iter(rows), scorer=Zero(), model_version="1", scored_at=datetime.now(tz=UTC))
+assert batch.num_rows == 1
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 ROWS = st.fixed_dictionaries(

@@ -1,5 +1,6 @@
 """The lake on real Delta tables and real processes: nothing torn, nobody waits, errors that say what to do."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -11,11 +12,21 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from fraud_assets.resources.lake import Lake, LakeError, PartitionConflictError, batches, open_lake, quoted
+from fraud_assets.resources.lake import (
+    BATCH_ROWS,
+    Lake,
+    LakeError,
+    PartitionConflictError,
+    _made_ahead,
+    batches,
+    open_lake,
+    quoted,
+)
 from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, RAW_TRANSACTIONS, TABLES, Table
 from fraud_assets_tests.depth import cases
 
@@ -70,6 +81,10 @@ def put(lake: Lake, author: str, numbers: Sequence[int], key: str = "2026-01-05"
 def rows_of(lake: Lake, relation: str) -> list[tuple[Any, ...]]:
     with lake.connect() as connection:
         return connection.execute(f"SELECT author, number, partition_key FROM {relation} ORDER BY ALL").fetchall()
+
+
+def making_ahead() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches-ahead")]
 
 
 def path_of(lake: Lake, table: Table) -> Path:
@@ -183,9 +198,58 @@ def test_a_source_of_rows_that_fails_leaves_the_old_rows_and_says_what_failed(la
         lake.replace_partition(
             NOTES, "2026-01-05", pa.RecordBatchReader.from_batches(NOTES.schema, failing()), provenance={}
         )
+    assert not making_ahead()
     assert "FRAUD_DATA_DIR" not in str(caught.value)
     assert lake.version(NOTES) == version
     assert rows_of(lake, lake.select(NOTES)) == [("ann", 1, "2026-01-05")]
+
+
+def test_few_batches_are_made_ahead_by_one_other_thread_in_their_order() -> None:
+    made: list[int] = []
+    makers = set()
+
+    def counting() -> Iterator[pa.RecordBatch]:
+        for number in range(20):
+            made.append(number)
+            makers.add(threading.current_thread())
+            yield from notes("ann", [number]).to_batches()
+
+    threads = set(threading.enumerate())
+    with _made_ahead(pa.RecordBatchReader.from_batches(NOTES.schema, counting())) as stream:
+        for taken in range(10):
+            assert stream.read_next_batch().column("number").to_pylist() == [taken]
+            time.sleep(0.02)  # time enough to make too many
+            assert len(made) <= taken + 3
+    assert len(made) < 20, "what nobody took is not made"
+    assert len(makers) == 1
+    assert makers.isdisjoint(threads)
+    assert set(threading.enumerate()) == threads
+
+
+def test_a_writer_that_fails_leaves_no_thread_and_asks_for_little_more(lake: Lake) -> None:
+    made: list[int] = []
+
+    def endless() -> Iterator[pa.RecordBatch]:
+        for number in range(100_000):
+            made.append(number)
+            yield from notes("bob", [number] * 100, "2026-01-06").to_batches()
+
+    rows = pa.RecordBatchReader.from_batches(NOTES.schema, endless())
+    with pytest.raises(DeltaError, match="partition_key"):
+        lake.replace_partition(NOTES, "2026-01-05", rows, provenance={})
+    assert not making_ahead()
+    assert len(made) < 100_000
+
+
+def test_files_have_small_row_groups_and_dictionaries_only_where_values_repeat(lake: Lake) -> None:
+    put(lake, "ann", range(BATCH_ROWS + 1))
+    [file] = path_of(lake, NOTES).rglob("*.parquet")
+    parquet = pq.read_metadata(file)
+    assert [parquet.row_group(group).num_rows for group in range(parquet.num_row_groups)] == [BATCH_ROWS, 1]
+    columns = {column.path_in_schema: column for column in map(parquet.row_group(0).column, range(2))}
+    assert {column.compression for column in columns.values()} == {"SNAPPY"}
+    assert columns["author"].total_uncompressed_size < 10_000
+    assert columns["number"].total_uncompressed_size < 1.1 * 8 * BATCH_ROWS
 
 
 # Selecting
