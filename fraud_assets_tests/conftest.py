@@ -22,6 +22,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "FRAUD_SOURCE",
         "FRAUD_DATA_DIR",
+        "FRAUD_ALERTS_PER_DAY",
         "FRAUD_RESCORE_DAYS",
         "FRAUD_MODEL_NAME",
         "MLFLOW_TRACKING_URI",

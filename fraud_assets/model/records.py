@@ -1,6 +1,7 @@
 """What is known of a version's quality, and the rows of the model's two tables: metrics and decisions.
 
-Shapes only: nothing is measured, read or written here, so that a command which shows them need not load scikit-learn.
+Shapes and words only: nothing is measured, read or written here, so that a command which shows them need not load
+scikit-learn.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,139 +11,165 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-_ROW_FIGURES: Final = ("rows", "labelled_rows", "fraud_rows", "base_rate")
-"""What holds of the evaluated rows, whoever scored them."""
+ROWS: Final = "rows"
+"""Stands in `scored_by` for what holds of the evaluated rows, whoever scored them."""
 
-RANKING_FIGURES: Final = ("roc_auc", "pr_auc", "average_precision")
-"""What holds of a ranking of them."""
+FOREST: Final = "forest"
+"""The version under evaluation."""
 
+RULE: Final = "rule"
+"""The plain rule."""
 
-@dataclass(frozen=True)
-class RankingQuality:
-    """How well a score ranks fraud above the rest, each from 0 to 1, higher is better.
+REFERENCE: Final = "reference"
+"""The supervised reference."""
 
-    A score that knows nothing has a `roc_auc` of 0.5 and an `average_precision` near the base rate.
-    `pr_auc` is the trapezoid `auc(recall, precision)`, which interpolates and so flatters a little.
-    """
+TRAINING_ALERT_RATE: Final = "training_alert_rate"
+"""Metric: share of a version's training rows that lies above its threshold."""
 
-    roc_auc: float
-    pr_auc: float
-    average_precision: float
+_PREFIXES: Final = {ROWS: "", FOREST: "", RULE: "rule_", REFERENCE: "reference_"}
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is known of a score's quality on one set of rows.
-
-    `alert_rate` is the share of all rows above the threshold, `base_rate` the share of fraud among labelled
-    rows. `forest` and `rule` are None exactly where `not_measurable` says why.
-    """
-
-    rows: int
-    labelled_rows: int
-    fraud_rows: int
-    alert_rate: float | None
-    base_rate: float | None
-    forest: RankingQuality | None
-    rule: RankingQuality | None
-    not_measurable: str | None
-
-    def as_metrics(self) -> dict[str, float]:
-        """Return the figures that are known, by flat name; the rule's begin with `rule_`."""
-        figures: dict[str, float | None] = {
-            "evaluation_rows": self.rows,
-            "labelled_rows": self.labelled_rows,
-            "fraud_rows": self.fraud_rows,
-            "alert_rate": self.alert_rate,
-            "base_rate": self.base_rate,
-        }
-        for prefix, quality in (("", self.forest), ("rule_", self.rule)):
-            if quality is not None:
-                figures |= {prefix + name: value for name, value in vars(quality).items()}
-        return {name: float(value) for name, value in figures.items() if value is not None}
+_PRODUCTION: Final = "version "
+_DIFFERENCE: Final = f"{FOREST} minus {_PRODUCTION}"
 
 
 def prod_scorer(version: str) -> str:
     """Return the name under which the `@prod` version of the time stands in `scored_by`."""
-    return f"version {version}"
+    return f"{_PRODUCTION}{version}"
+
+
+def minus_prod(version: str) -> str:
+    """Return the name under which the version's figures less those of `@prod` stand in `scored_by`."""
+    return f"{_DIFFERENCE}{version}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric: its value with a 95 % interval, or why there is none.
+
+    The bounds are None where no interval can be given, and where the figure is a count.
+    """
+
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+    not_measurable: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of several scores on the same rows: who scored, and per metric the figure.
+
+    Each scorer has the same metrics, `alert_rate` only where it has a threshold. What holds of the rows, the base rate
+    first of all, stands under `ROWS`.
+    """
+
+    figures: Mapping[str, Mapping[str, Figure]]
+
+    def figure(self, scored_by: str, metric: str) -> Figure:
+        """Return one figure; one without a value where nothing is known of it."""
+        return self.figures.get(scored_by, {}).get(metric, Figure(None, not_measurable="it was not evaluated"))
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return the values that are known, by flat name, and the bounds of the forest's.
+
+        The names of the rule begin with `rule_`, of the reference with `reference_`, of the `@prod` version with
+        `prod_`, of the difference to it with `minus_prod_`.
+        """
+        flat: dict[str, float | None] = {}
+        for scored_by, figures in self.figures.items():
+            other = "minus_prod_" if scored_by.startswith(_DIFFERENCE) else "prod_"
+            for metric, figure in figures.items():
+                name = "evaluation_rows" if metric == "rows" else _PREFIXES.get(scored_by, other) + metric
+                flat[name] = figure.value
+                if scored_by == FOREST:
+                    flat |= {f"{name}_lower": figure.lower, f"{name}_upper": figure.upper}
+        return {name: float(value) for name, value in flat.items() if value is not None}
+
+    def headline(self) -> dict[str, float]:
+        """Return what is said first: of the rows, and of the forest whatever is no bound and of no single share."""
+        flat = self.as_metrics()
+        told = {"evaluation_rows", *self.figures[ROWS], *self.figures[FOREST]}
+        return {name: value for name, value in flat.items() if name in told and "_at_top_" not in name}
 
 
 def metrics_table(
     evaluation: Evaluation,
     *,
-    production: tuple[str, Evaluation] | None,
     model_version: str,
     window: tuple[str, str] | None,
     evaluated_at: datetime,
+    labels_version: str | None = None,
 ) -> pa.Table:
-    """Return the rows of `model.evaluation_metrics` for one version: of the rows, the model, the rule and `@prod`.
+    """Return the rows of `model.evaluation_metrics` for one version: a row for each figure.
 
     Args:
-        evaluation: of the version.
-        production: the `@prod` version and its evaluation on the same rows, where that is another one.
+        evaluation: of the version, and of what stands beside it.
         model_version: the version.
         window: first and last partition that was evaluated.
         evaluated_at: when (UTC).
+        labels_version: of the labels that were seen, see `fraud_assets.silver.labels`; None: they may not land late.
     """
-    figures: list[tuple[str, str, float | None]] = [("rows", name, getattr(evaluation, name)) for name in _ROW_FIGURES]
-    beside = [] if production is None else [(prod_scorer(production[0]), production[1])]
-    for scored_by, made in [("forest", evaluation), *beside]:
-        figures.append((scored_by, "alert_rate", made.alert_rate))
-        figures.extend((scored_by, name, getattr(made.forest, name, None)) for name in RANKING_FIGURES)
-    figures.extend(("rule", name, getattr(evaluation.rule, name, None)) for name in RANKING_FIGURES)
     start, end = window or (None, None)
     return pa.Table.from_pylist(
         [
             {
                 "scored_by": scored_by,
                 "metric": metric,
-                "value": value,
-                "not_measurable": evaluation.not_measurable if value is None else None,
+                **vars(figure),
                 "evaluation_start": start,
                 "evaluation_end": end,
                 "evaluated_at": evaluated_at,
+                "labels_version": labels_version,
                 "model_version": model_version,
             }
-            for scored_by, metric, value in figures
+            for scored_by, figures in evaluation.figures.items()
+            for metric, figure in figures.items()
         ],
         schema=metrics_schema(),
     )
 
 
-def evaluation_of(rows: Iterable[Mapping[str, Any]], scored_by: str) -> Evaluation | None:
-    """Return the evaluation that `metrics_table` wrote for `scored_by` (forest or a `prod_scorer`), or None."""
-    known = {(row["scored_by"], row["metric"]): row for row in rows}
-    if (scored_by, "alert_rate") not in known:
-        return None
-
-    def ranking(of: str) -> RankingQuality | None:
-        values = {name: known[of, name]["value"] for name in RANKING_FIGURES}
-        return None if None in values.values() else RankingQuality(**values)
-
-    return Evaluation(
-        **{name: int(known["rows", name]["value"]) for name in ("rows", "labelled_rows", "fraud_rows")},
-        base_rate=known["rows", "base_rate"]["value"],
-        alert_rate=known[scored_by, "alert_rate"]["value"],
-        forest=ranking(scored_by),
-        rule=ranking("rule"),
-        not_measurable=known[scored_by, "roc_auc"]["not_measurable"],
-    )
+def evaluation_of(rows: Iterable[Mapping[str, Any]]) -> Evaluation | None:
+    """Return the evaluation that `metrics_table` wrote these rows of, or None where there is no row."""
+    figures: dict[str, dict[str, Figure]] = {}
+    for row in rows:
+        figures.setdefault(row["scored_by"], {})[row["metric"]] = Figure(
+            row["value"], row["lower"], row["upper"], row["not_measurable"]
+        )
+    return Evaluation(figures) if figures else None
 
 
-def quality_rows(rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    """Return how well each scorer ranks, for a person: name and `RANKING_FIGURES`, None where not measurable."""
-    known = {(row["scored_by"], row["metric"]): row["value"] for row in rows}
-    beside = {name: f"@prod then, {name}" for name, _ in known if name.startswith("version ")}
-    names = {"forest": "Isolation Forest", **beside, "rule": "plain rule"}
-    base_rate = known["rows", "base_rate"]
-    return [
+def quality_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Return column names and a row per scorer, for a person: values with their intervals, `-` where none is.
+
+    Precision and recall are of the first rows of each day, as many as can be reviewed. The base rate comes last: what
+    a blind guess reaches.
+    """
+    daily = next(metric for metric in evaluation.figures[FOREST] if metric.startswith("card_precision_at_"))
+    at = daily.removeprefix("card_precision_at_")
+    shown = ("roc_auc", "pr_auc", f"precision_at_{at}", f"recall_at_{at}")
+    capacity = at.replace("_", " ")
+    base_rate = _in_words(evaluation.figure(ROWS, "base_rate"))
+    return ["scored by", "ROC-AUC", "PR-AUC", f"precision, {capacity}", f"recall, {capacity}"], [
         *(
-            [name, *(known[scored_by, figure] for figure in RANKING_FIGURES)]
-            for scored_by, name in names.items()
-            if (scored_by, "roc_auc") in known
+            [_scorer_in_words(scored_by), *(_in_words(figures[metric]) for metric in shown)]
+            for scored_by, figures in evaluation.figures.items()
+            if scored_by != ROWS and not scored_by.startswith(_DIFFERENCE)
         ),
-        ["base rate", None if base_rate is None else 0.5, base_rate, base_rate],
+        ["base rate", "-" if base_rate == "-" else "0.500", base_rate, base_rate, "-"],
     ]
+
+
+def _in_words(figure: Figure) -> str:
+    if figure.value is None:
+        return "-"
+    interval = "" if figure.lower is None else f" ({figure.lower:.3f}-{figure.upper:.3f})"
+    return f"{figure.value:.3f}{interval}"
+
+
+def _scorer_in_words(scored_by: str) -> str:
+    names = {FOREST: "Isolation Forest", RULE: "plain rule", REFERENCE: "supervised reference"}
+    return names.get(scored_by, f"@prod then, {scored_by}")
 
 
 def metrics_schema() -> pa.Schema:
@@ -152,24 +179,30 @@ def metrics_schema() -> pa.Schema:
             pa.field("scored_by", pa.string(), nullable=False),
             pa.field("metric", pa.string(), nullable=False),
             pa.field("value", pa.float64()),
+            pa.field("lower", pa.float64()),
+            pa.field("upper", pa.float64()),
             pa.field("not_measurable", pa.string()),
             pa.field("evaluation_start", pa.string()),
             pa.field("evaluation_end", pa.string()),
             pa.field("evaluated_at", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("labels_version", pa.string()),
             pa.field("model_version", pa.string(), nullable=False),
         ]
     )
 
 
 METRICS_MEANINGS: Final[Mapping[str, str]] = {
-    "scored_by": "What made the scores: forest, version N (then @prod, same rows), rule; "
-    "or rows, for what holds of the rows.",
+    "scored_by": "What made the scores: forest, version N (then @prod, same rows), rule, reference (supervised); "
+    "forest minus version N, for the difference; rows, for what holds of the rows.",
     "metric": "Name of the metric.",
     "value": "Its value; NULL where it is not measurable.",
+    "lower": "Lower bound of its 95 % interval, cards drawn again; NULL where there is none.",
+    "upper": "Upper bound of it.",
     "not_measurable": "Why there is no value; NULL where there is one.",
     "evaluation_start": "First partition that was evaluated.",
     "evaluation_end": "Last partition that was evaluated.",
     "evaluated_at": "When it was measured (UTC).",
+    "labels_version": "The late labels, and the evaluated partitions as built, that it was measured on.",
     "model_version": "Registered version that was evaluated.",
 }
 
@@ -191,7 +224,7 @@ def promotions_schema() -> pa.Schema:
 
 PROMOTIONS_MEANINGS: Final[Mapping[str, str]] = {
     "decided_at": "When it was decided (UTC).",
-    "decision": "promoted, refused or rolled back.",
+    "decision": "promoted, refused, rolled back, or withdrawn: taken away in MLflow itself.",
     "previous_version": "Version behind @prod before the decision; NULL where there was none.",
     "decided_by": "The gate, or the person's name.",
     "reason": "Why, in words.",

@@ -1,73 +1,88 @@
-"""Evaluation: every figure against a slow count, and None with a reason where nothing can be known."""
-
-from itertools import pairwise
+"""Evaluation: which rows and scorers are measured, and None with a reason where nothing can be known."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fraud_assets.model.evaluation import Evaluation, RankingQuality, evaluate, rule_score
-from fraud_assets_tests.depth import cases
-
-
-def slow_roc_auc(labels: list[int], scores: list[float]) -> float:
-    """The share of (fraud, other) pairs in which fraud scores higher; a tie counts half."""
-    fraud = [score for label, score in zip(labels, scores, strict=True) if label]
-    others = [score for label, score in zip(labels, scores, strict=True) if not label]
-    wins = sum((f > o) + 0.5 * (f == o) for f in fraud for o in others)
-    return wins / (len(fraud) * len(others))
+from fraud_assets.model.evaluation import Scores, evaluate, metric_names, rule_score
+from fraud_assets.model.records import ROWS, TRAINING_ALERT_RATE, Evaluation, Figure
 
 
-def slow_precision_recall(labels: list[int], scores: list[float]) -> list[tuple[float, float]]:
-    """(recall, precision) at each distinct score taken as the threshold, from the strictest, and (0, 1) before."""
-    points = [(0.0, 1.0)]
-    for threshold in sorted(set(scores), reverse=True):
-        flagged = [label for label, score in zip(labels, scores, strict=True) if score >= threshold]
-        points.append((sum(flagged) / sum(labels), sum(flagged) / len(flagged)))
-    return points
+def rows_of(labels: object, *, cards: int = 25) -> pd.DataFrame:
+    """Rows with these labels: an hour and a card after the other, two days, amounts from 1."""
+    truth = labels if isinstance(labels, pd.Series) else pd.Series(labels, dtype="object")
+    at = np.arange(len(truth))
+    return pd.DataFrame(
+        {
+            "isFraud": truth,
+            "TransactionAmt": at + 1.0,
+            "card_id": (at % cards).astype(str),
+            "partition_key": np.where(at < len(truth) / 2, "2026-01-05-03", "2026-01-06-22"),
+        },
+        index=truth.index,
+    )
 
 
-def slow_average_precision(labels: list[int], scores: list[float]) -> float:
-    points = slow_precision_recall(labels, scores)
-    return sum((after[0] - before[0]) * after[1] for before, after in pairwise(points))
+def measured(labels: object, *scores: np.ndarray, **options: object) -> Evaluation:
+    names = ("forest", "rule", "reference")
+    scorers = {name: Scores(values, threshold=0.0) for name, values in zip(names, scores, strict=False)}
+    arguments: dict[str, object] = {"alerts_per_day": 5, "replicates": 20} | options
+    return evaluate(rows_of(labels), scorers, **arguments)  # pyright: ignore[reportArgumentType]
 
 
-def slow_pr_auc(labels: list[int], scores: list[float]) -> float:
-    points = slow_precision_recall(labels, scores)
-    return sum((after[0] - before[0]) * (after[1] + before[1]) / 2 for before, after in pairwise(points))
+LABELS = [1, 0, 0, 1, None, 0, 1, 0, None, 0] * 10
+SCORES = np.random.default_rng(1).normal(size=100)
 
 
-@st.composite
-def labelled_scores(draw: st.DrawFn) -> tuple[list[int | None], list[float], list[float]]:
-    """Enough of each class, labels missing here and there, many ties."""
-    labels = [1] * draw(st.integers(10, 15)) + [0] * draw(st.integers(1, 30)) + [None] * draw(st.integers(0, 10))
-    labels = draw(st.permutations(labels))
-    score = st.sampled_from([-0.25, -0.1, 0.0, 0.1, 0.3])
-    scores = draw(st.lists(score, min_size=len(labels), max_size=len(labels)))
-    rule = draw(st.lists(st.floats(0, 5), min_size=len(labels), max_size=len(labels)))
-    return labels, scores, rule
+def test_every_scorer_is_measured_on_the_labelled_rows_and_its_alerts_on_all() -> None:
+    found = measured(LABELS, SCORES, -SCORES)
+    known = np.array([label is not None for label in LABELS])
+    truth = np.array([bool(label) for label in LABELS])[known]
+
+    assert [found.figure(ROWS, name).value for name in ("rows", "labelled_rows", "fraud_rows")] == [100, 80, 30]
+    assert found.figure(ROWS, "base_rate").value == 0.375
+    for name, score in (("forest", SCORES), ("rule", -SCORES)):
+        assert list(found.figures[name]) == ["alert_rate", *metric_names(5)]
+        assert found.figure(name, "alert_rate").value == pytest.approx((score > 0).mean())
+        assert found.figure(name, "roc_auc").value == pytest.approx(roc_auc_score(truth, score[known]))
+        assert found.figure(name, "average_precision").value == pytest.approx(
+            average_precision_score(truth, score[known])
+        )
 
 
-@settings(max_examples=cases(100, 3_000))
-@given(drawn=labelled_scores())
-def test_every_figure_equals_a_slow_count_over_the_labelled_rows(drawn):
-    labels, scores, rule = drawn
-    found = evaluate(labels, np.array(scores), np.array(rule), threshold=0.0)
-    known = [at for at, label in enumerate(labels) if label is not None]
-    truth = [labels[at] or 0 for at in known]
+def test_the_figures_are_named_with_their_capacities() -> None:
+    assert metric_names(100) == [
+        "roc_auc",
+        "pr_auc",
+        "average_precision",
+        "precision_at_top_0_5pct",
+        "recall_at_top_0_5pct",
+        "fraud_amount_share_at_top_0_5pct",
+        "precision_at_top_1pct",
+        "recall_at_top_1pct",
+        "fraud_amount_share_at_top_1pct",
+        "precision_at_top_3_5pct",
+        "recall_at_top_3_5pct",
+        "fraud_amount_share_at_top_3_5pct",
+        "precision_at_100_a_day",
+        "recall_at_100_a_day",
+        "fraud_amount_share_at_100_a_day",
+        "card_precision_at_100_a_day",
+    ]
 
-    assert (found.rows, found.labelled_rows, found.fraud_rows) == (len(labels), len(known), sum(truth))
-    assert found.alert_rate == pytest.approx(sum(score > 0.0 for score in scores) / len(scores))
-    assert found.base_rate == pytest.approx(sum(truth) / len(truth))
-    assert found.not_measurable is None
-    for quality, all_scores in ((found.forest, scores), (found.rule, rule)):
-        assert quality is not None
-        ranked = [all_scores[at] for at in known]
-        assert quality.roc_auc == pytest.approx(slow_roc_auc(truth, ranked))
-        assert quality.average_precision == pytest.approx(slow_average_precision(truth, ranked))
-        assert quality.pr_auc == pytest.approx(slow_pr_auc(truth, ranked))
+
+def test_a_day_is_reviewed_by_itself_whatever_the_grain_of_the_partitions() -> None:
+    # Ten frauds on the first day, none on the second, whose scores are all higher.
+    labels = [1] * 10 + [0] * 10 + [0] * 20
+    scores = np.array([0.5] * 10 + [0.1] * 10 + [0.9] * 20)
+    found = measured(labels, scores)
+    assert found.figure("forest", "precision_at_5_a_day").value == 0.5
+    assert found.figure("forest", "recall_at_5_a_day").value == 0.5
+    assert found.figure("forest", "precision_at_top_3_5pct").value == 0.0
+    # 1 + ... + 10 is the amount of the frauds, and any five of the ten that tie are reviewed.
+    assert found.figure("forest", "fraud_amount_share_at_5_a_day").value == pytest.approx(0.5)
+    assert found.figure("forest", "card_precision_at_5_a_day").value == pytest.approx((1.0 + 0.0) / 2)
 
 
 @pytest.mark.parametrize(
@@ -82,18 +97,73 @@ def test_every_figure_equals_a_slow_count_over_the_labelled_rows(drawn):
 )
 def test_what_cannot_be_measured_is_none_with_the_reason_and_never_zero(labels, reason):
     scores = np.linspace(-0.2, 0.2, len(labels))
-    found = evaluate(labels, scores, scores, threshold=0.0)
-    assert found.forest is None
-    assert found.rule is None
-    assert found.not_measurable == reason
-    assert not {"roc_auc", "pr_auc", "average_precision", "rule_roc_auc"} & set(found.as_metrics())
+    found = measured(labels, scores, scores, differences={"difference": ("forest", "rule")})
+    for name in ("forest", "rule", "difference"):
+        for metric in metric_names(5):
+            assert found.figure(name, metric) == Figure(None, not_measurable=reason)
+    assert not {"roc_auc", "pr_auc", "rule_roc_auc", "minus_prod_roc_auc"} & set(found.as_metrics())
 
 
 def test_no_label_means_no_base_rate_and_no_row_no_alert_rate():
-    unlabelled = evaluate([None] * 4, np.array([1.0, -1.0, -1.0, -1.0]), np.zeros(4), threshold=0.0)
-    assert (unlabelled.base_rate, unlabelled.alert_rate) == (None, 0.25)
-    empty = evaluate([], np.array([]), np.array([]), threshold=0.0)
-    assert (empty.base_rate, empty.alert_rate) == (None, None)
+    unlabelled = measured([None] * 4, np.array([1.0, -1.0, -1.0, -1.0]))
+    assert unlabelled.figure(ROWS, "base_rate").value is None
+    assert unlabelled.figure("forest", "alert_rate").value == 0.25
+    empty = measured([], np.array([]))
+    assert empty.figure(ROWS, "base_rate").value is None
+    assert empty.figure("forest", "alert_rate").value is None
+
+
+def test_a_scorer_without_scores_says_why_and_the_others_are_measured() -> None:
+    scorers = {"forest": Scores(SCORES), "reference": Scores(None, not_measurable="too few frauds to learn from")}
+    found = evaluate(rows_of(LABELS), scorers, alerts_per_day=5, replicates=20)
+    assert {figure.not_measurable for figure in found.figures["reference"].values()} == {"too few frauds to learn from"}
+    assert found.figure("forest", "roc_auc").value is not None
+
+
+def test_a_share_of_an_amount_of_zero_is_not_measurable() -> None:
+    rows = rows_of(LABELS).assign(TransactionAmt=0.0)
+    found = evaluate(rows, {"forest": Scores(SCORES)}, alerts_per_day=5, replicates=20)
+    assert found.figure("forest", "fraud_amount_share_at_top_1pct").not_measurable == "the fraud rows have no amount"
+    assert found.figure("forest", "recall_at_top_1pct").value is not None
+
+
+def test_each_figure_has_an_interval_around_it_that_the_seed_decides() -> None:
+    one, same, other = (measured(LABELS, SCORES, replicates=100, seed=seed) for seed in (3, 3, 4))
+    assert one == same
+    assert one != other
+    for scored_by, metrics in one.figures.items():
+        for metric, figure in metrics.items():
+            if (scored_by, metric) in {(ROWS, "rows"), (ROWS, "labelled_rows"), (ROWS, "fraud_rows")}:
+                assert figure.lower is None
+            else:
+                assert figure.lower is not None
+                assert figure.upper is not None
+                assert figure.lower <= figure.upper
+
+
+def test_too_few_cards_with_fraud_give_no_interval() -> None:
+    labels = [1] * 20 + [0] * 80
+    few = evaluate(rows_of(labels, cards=9), {"forest": Scores(SCORES)}, alerts_per_day=5)
+    assert few.figure("forest", "roc_auc").value is not None
+    assert few.figure("forest", "roc_auc").lower is None
+    enough = evaluate(rows_of(labels, cards=10), {"forest": Scores(SCORES)}, alerts_per_day=5)
+    assert enough.figure("forest", "roc_auc").lower is not None
+
+
+def test_nothing_depends_on_the_order_of_the_rows_intervals_included() -> None:
+    rows, scores = rows_of(LABELS), SCORES.round(1)
+    order = np.random.default_rng(2).permutation(100)
+    one = evaluate(rows, {"forest": Scores(scores, 0.0)}, alerts_per_day=5, replicates=50)
+    other = evaluate(rows.iloc[order], {"forest": Scores(scores[order], 0.0)}, alerts_per_day=5, replicates=50)
+    for scored_by, figures in one.figures.items():
+        for metric, figure in figures.items():
+            found = other.figure(scored_by, metric)
+            assert (found.value, found.lower, found.upper) == pytest.approx((figure.value, figure.lower, figure.upper))
+
+
+def test_a_difference_to_itself_is_exactly_nothing() -> None:
+    found = measured(LABELS, SCORES, SCORES.copy(), differences={"difference": ("forest", "rule")})
+    assert {(one.value, one.lower, one.upper) for one in found.figures["difference"].values()} == {(0.0, 0.0, 0.0)}
 
 
 @pytest.mark.parametrize(
@@ -103,31 +173,37 @@ def test_no_label_means_no_base_rate_and_no_row_no_alert_rate():
         pd.Series([1, 0, None] * 10, dtype="float64"),
         pd.Series([True, False, None] * 10, dtype="boolean"),
         pd.Series([True, False, None] * 10, dtype="object"),
-        np.array([1.0, 0.0, np.nan] * 10),
         pd.Series([1, 0, None] * 10, dtype="Int32", index=range(100, 130)),
     ],
-    ids=["Int32", "float64", "boolean", "object", "numpy", "another index"],
+    ids=["Int32", "float64", "boolean", "object", "another index"],
 )
 def test_a_missing_label_is_unknown_in_every_spelling(labels):
-    scores = np.tile([0.3, 0.1, 0.2], 10)
-    found = evaluate(labels, scores, scores, threshold=0.0)
-    assert (found.labelled_rows, found.fraud_rows) == (20, 10)
-    assert found.forest == RankingQuality(roc_auc=1.0, pr_auc=1.0, average_precision=1.0)
+    found = measured(labels, np.tile([0.3, 0.1, 0.2], 10))
+    assert [found.figure(ROWS, name).value for name in ("labelled_rows", "fraud_rows")] == [20, 10]
+    assert found.figure("forest", "roc_auc").value == 1.0
 
 
 def test_a_score_on_the_threshold_is_no_alert():
-    assert evaluate([0, 0], np.array([0.1, 0.2]), np.zeros(2), threshold=0.1).alert_rate == 0.5
+    scores = {"forest": Scores(np.array([0.1, 0.2]), threshold=0.1)}
+    assert evaluate(rows_of([0, 0]), scores, alerts_per_day=5).figure("forest", "alert_rate").value == 0.5
+
+
+def test_the_alert_rate_in_training_stands_beside_where_it_is_known() -> None:
+    known = evaluate(rows_of([0, 0]), {"forest": Scores(np.zeros(2), 0.0, 0.035)}, alerts_per_day=5)
+    assert known.figure("forest", TRAINING_ALERT_RATE) == Figure(0.035)
+    unknown = evaluate(rows_of([0, 0]), {"forest": Scores(np.zeros(2), 0.0)}, alerts_per_day=5)
+    assert TRAINING_ALERT_RATE not in unknown.figures["forest"]
 
 
 def test_scores_of_other_rows_are_refused():
-    with pytest.raises(ValueError, match="3 labels, 2 scores and 3 rule scores"):
-        evaluate([0, 1, 0], np.zeros(2), np.zeros(3), threshold=0.0)
+    with pytest.raises(ValueError, match=r"rule: scores of shape \(2,\) for 3 rows"):
+        measured([0, 1, 0], np.zeros(3), np.zeros(2))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_score_that_cannot_be_ranked_is_refused(value):
     with pytest.raises(ValueError, match="cannot be ranked"):
-        evaluate([0, 1], np.array([0.0, value]), np.zeros(2), threshold=0.0)
+        measured([0, 1], np.array([0.0, value]))
 
 
 def test_the_rule_is_rank_plus_two_for_abroad_plus_four_tenths_per_transaction():
@@ -139,29 +215,3 @@ def test_the_rule_is_rank_plus_two_for_abroad_plus_four_tenths_per_transaction()
         }
     )
     assert rule_score(features).tolist() == pytest.approx([0.25 + 0.4, 1.0 + 0.4, 0.625 + 2.4, 0.625 + 2.0])
-
-
-def test_metrics_have_flat_names_and_the_rules_begin_with_rule():
-    found = Evaluation(
-        rows=100,
-        labelled_rows=80,
-        fraud_rows=8,
-        alert_rate=0.03,
-        base_rate=0.1,
-        forest=RankingQuality(roc_auc=0.8, pr_auc=0.3, average_precision=0.2),
-        rule=RankingQuality(roc_auc=0.7, pr_auc=0.4, average_precision=0.3),
-        not_measurable=None,
-    )
-    assert found.as_metrics() == {
-        "evaluation_rows": 100.0,
-        "labelled_rows": 80.0,
-        "fraud_rows": 8.0,
-        "alert_rate": 0.03,
-        "base_rate": 0.1,
-        "roc_auc": 0.8,
-        "pr_auc": 0.3,
-        "average_precision": 0.2,
-        "rule_roc_auc": 0.7,
-        "rule_pr_auc": 0.4,
-        "rule_average_precision": 0.3,
-    }

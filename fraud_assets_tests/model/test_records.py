@@ -1,157 +1,132 @@
-from dataclasses import replace
+"""Records: whatever was evaluated is read back from its rows, and shown to a person."""
+
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.model.evaluation import Evaluation, RankingQuality
 from fraud_assets.model.records import (
     METRICS_MEANINGS,
     PROMOTIONS_MEANINGS,
+    Evaluation,
+    Figure,
     evaluation_of,
     metrics_schema,
     metrics_table,
+    minus_prod,
+    prod_scorer,
     promotions_schema,
+    quality_table,
 )
 from fraud_assets_tests.depth import cases
 
 EVALUATED_AT = datetime(2026, 2, 1, 3, tzinfo=UTC)
 
+
+def ranking(roc_auc: float, average_precision: float) -> dict[str, Figure]:
+    return {
+        "roc_auc": Figure(roc_auc, roc_auc - 0.01, roc_auc + 0.01),
+        "pr_auc": Figure(average_precision + 0.01),
+        "average_precision": Figure(average_precision),
+        "precision_at_top_1pct": Figure(0.5),
+        "precision_at_100_a_day": Figure(0.25, 0.2, 0.3),
+        "recall_at_100_a_day": Figure(0.75),
+        "card_precision_at_100_a_day": Figure(None, not_measurable="why not"),
+    }
+
+
 MEASURED = Evaluation(
-    rows=1000,
-    labelled_rows=800,
-    fraud_rows=20,
-    alert_rate=0.03,
-    base_rate=0.025,
-    forest=RankingQuality(roc_auc=0.9, pr_auc=0.4, average_precision=0.39),
-    rule=RankingQuality(roc_auc=0.8, pr_auc=0.2, average_precision=0.19),
-    not_measurable=None,
-)
-
-PRODUCTION = replace(MEASURED, alert_rate=0.05, forest=RankingQuality(roc_auc=0.7, pr_auc=0.3, average_precision=0.29))
-
-WITHOUT_LABELS = Evaluation(
-    rows=1000,
-    labelled_rows=0,
-    fraud_rows=0,
-    alert_rate=0.03,
-    base_rate=None,
-    forest=None,
-    rule=None,
-    not_measurable="no row has a label",
-)
-
-WITHOUT_ROWS = replace(
-    WITHOUT_LABELS, rows=0, alert_rate=None, not_measurable="there are no rows after the training window"
+    {
+        "rows": {"rows": Figure(1000.0), "base_rate": Figure(0.025, 0.02, 0.03)},
+        "forest": {"alert_rate": Figure(0.03), **ranking(0.9, 0.39)},
+        prod_scorer("6"): {"alert_rate": Figure(0.04), **ranking(0.8, 0.3)},
+        "rule": ranking(0.7, 0.4),
+        "reference": dict.fromkeys(ranking(0, 0), Figure(None, not_measurable="too few frauds to learn from")),
+        minus_prod("6"): {"roc_auc": Figure(0.1, 0.05, 0.15)},
+    }
 )
 
 
-def written(
-    evaluation: Evaluation,
-    production: Evaluation | None = None,
-    window: tuple[str, str] | None = ("2026-01-21", "2026-01-30"),
-) -> list[dict[str, object]]:
-    table = metrics_table(
-        evaluation,
-        production=None if production is None else ("6", production),
-        model_version="7",
-        window=window,
-        evaluated_at=EVALUATED_AT,
-    )
+def written(evaluation: Evaluation, window: tuple[str, str] | None = ("2026-01-21", "2026-01-30")) -> list[dict]:
+    table = metrics_table(evaluation, model_version="7", window=window, evaluated_at=EVALUATED_AT, labels_version="ab")
     assert table.schema.equals(metrics_schema())
     return table.to_pylist()
 
 
-def test_each_figure_is_a_row_and_says_who_scored() -> None:
-    assert [(row["scored_by"], row["metric"], row["value"]) for row in written(MEASURED, PRODUCTION)] == [
-        ("rows", "rows", 1000.0),
-        ("rows", "labelled_rows", 800.0),
-        ("rows", "fraud_rows", 20.0),
-        ("rows", "base_rate", 0.025),
-        ("forest", "alert_rate", 0.03),
-        ("forest", "roc_auc", 0.9),
-        ("forest", "pr_auc", 0.4),
-        ("forest", "average_precision", 0.39),
-        ("version 6", "alert_rate", 0.05),
-        ("version 6", "roc_auc", 0.7),
-        ("version 6", "pr_auc", 0.3),
-        ("version 6", "average_precision", 0.29),
-        ("rule", "roc_auc", 0.8),
-        ("rule", "pr_auc", 0.2),
-        ("rule", "average_precision", 0.19),
-    ]
+def test_each_figure_is_a_row_that_says_who_scored_and_how_sure_it_is() -> None:
+    rows = written(MEASURED)
+    assert len(rows) == sum(len(figures) for figures in MEASURED.figures.values())
+    shown = [(row["scored_by"], row["metric"], row["value"], row["lower"], row["upper"]) for row in rows]
+    assert shown[1] == ("rows", "base_rate", 0.025, 0.02, 0.03)
+    assert shown[-1] == ("forest minus version 6", "roc_auc", 0.1, 0.05, 0.15)
+    assert ("version 6", "alert_rate", 0.04, None, None) in shown
 
 
 def test_each_row_says_what_was_evaluated_and_when() -> None:
     rows = written(MEASURED)
     assert {(row["evaluation_start"], row["evaluation_end"]) for row in rows} == {("2026-01-21", "2026-01-30")}
-    assert {(row["model_version"], row["evaluated_at"], row["not_measurable"]) for row in rows} == {
-        ("7", EVALUATED_AT, None)
+    assert {(row["model_version"], row["evaluated_at"], row["labels_version"]) for row in rows} == {
+        ("7", EVALUATED_AT, "ab")
     }
+    assert {(row["evaluation_start"], row["evaluation_end"]) for row in written(MEASURED, None)} == {(None, None)}
 
 
-@pytest.mark.parametrize(("evaluation", "unknown"), [(WITHOUT_LABELS, 7), (WITHOUT_ROWS, 8)])
-def test_what_is_not_measurable_is_null_with_the_reason_and_never_0(evaluation: Evaluation, unknown: int) -> None:
-    rows = written(evaluation)
-    assert sum(row["value"] is None for row in rows) == unknown
-    for row in rows:
-        assert row["not_measurable"] == (evaluation.not_measurable if row["value"] is None else None)
-
-
-def test_an_evaluation_without_a_window_says_so() -> None:
-    rows = written(WITHOUT_ROWS, window=None)
-    assert {(row["evaluation_start"], row["evaluation_end"]) for row in rows} == {(None, None)}
-
-
-@pytest.mark.parametrize("evaluation", [MEASURED, WITHOUT_LABELS, WITHOUT_ROWS])
-def test_an_evaluation_is_read_back_as_it_was(evaluation: Evaluation) -> None:
-    assert evaluation_of(written(evaluation), "forest") == evaluation
-    assert evaluation_of(written(evaluation), "version 6") is None
-
-
-def test_both_evaluations_are_read_back() -> None:
-    rows = written(MEASURED, PRODUCTION)
-    assert evaluation_of(rows, "forest") == MEASURED
-    assert evaluation_of(rows, "version 6") == PRODUCTION
+def test_what_is_not_measurable_is_null_with_the_reason_and_never_0() -> None:
+    unknown = [row for row in written(MEASURED) if row["value"] is None]
+    assert {row["not_measurable"] for row in unknown if row["scored_by"] == "reference"} == {
+        "too few frauds to learn from"
+    }
+    assert all(row["not_measurable"] is None for row in written(MEASURED) if row["value"] is not None)
 
 
 def test_nothing_written_is_no_evaluation() -> None:
-    assert evaluation_of([], "forest") is None
+    assert evaluation_of([]) is None
 
 
-SHARE = st.floats(0, 1)
-QUALITY = st.builds(RankingQuality, roc_auc=SHARE, pr_auc=SHARE, average_precision=SHARE)
+def test_a_figure_that_was_not_written_has_no_value() -> None:
+    assert MEASURED.figure("rule", "alert_rate").value is None
 
 
-@st.composite
-def evaluations(draw: st.DrawFn) -> tuple[Evaluation, Evaluation]:
-    """Draw what one model and another make of the same rows."""
-    rows = draw(st.integers(0, 10**12))
-    labelled = draw(st.integers(0, rows))
-    is_measurable = labelled > 0 and draw(st.booleans())
-    one = Evaluation(
-        rows=rows,
-        labelled_rows=labelled,
-        fraud_rows=draw(st.integers(0, labelled)),
-        alert_rate=draw(SHARE) if rows else None,
-        base_rate=draw(SHARE) if labelled else None,
-        forest=draw(QUALITY) if is_measurable else None,
-        rule=draw(QUALITY) if is_measurable else None,
-        not_measurable=None if is_measurable else draw(st.text(min_size=1)),
-    )
-    return one, replace(
-        one,
-        alert_rate=draw(SHARE) if rows else None,
-        forest=draw(QUALITY) if is_measurable else None,
-    )
+NUMBER = st.none() | st.floats(-1, 1)
+FIGURES = st.dictionaries(
+    st.text(min_size=1, max_size=5), st.builds(Figure, NUMBER, NUMBER, NUMBER, st.none() | st.text()), min_size=1
+)
 
 
-@settings(max_examples=cases(100, 3000))
-@given(both=evaluations())
-def test_whatever_was_evaluated_is_read_back(both: tuple[Evaluation, Evaluation]) -> None:
-    rows = list(reversed(written(*both)))
-    assert (evaluation_of(rows, "forest"), evaluation_of(rows, "version 6")) == both
+@settings(max_examples=cases(50, 1_000))
+@given(figures=st.dictionaries(st.text(min_size=1, max_size=5), FIGURES, min_size=1))
+def test_whatever_was_evaluated_is_read_back(figures: dict[str, dict[str, Figure]]) -> None:
+    assert evaluation_of(reversed(written(Evaluation(figures)))) == Evaluation(figures)
+
+
+def test_metrics_have_flat_names_with_a_prefix_for_who_scored() -> None:
+    found = MEASURED.as_metrics()
+    assert found["evaluation_rows"] == 1000.0
+    assert found["base_rate"] == 0.025
+    assert (found["roc_auc"], found["roc_auc_lower"], found["roc_auc_upper"]) == pytest.approx((0.9, 0.89, 0.91))
+    assert (found["rule_roc_auc"], found["prod_roc_auc"], found["prod_alert_rate"]) == (0.7, 0.8, 0.04)
+    assert found["minus_prod_roc_auc"] == 0.1
+    assert not [name for name in found if name.startswith("reference_") or name == "card_precision_at_100_a_day"]
+    assert "rule_roc_auc_lower" not in found
+
+
+def test_the_headline_is_of_the_forest_and_the_rows() -> None:
+    assert set(MEASURED.headline()) == {
+        *("evaluation_rows", "base_rate", "alert_rate", "roc_auc", "pr_auc", "average_precision"),
+        *("precision_at_100_a_day", "recall_at_100_a_day"),
+    }
+
+
+def test_a_person_reads_every_scorer_beside_the_base_rate() -> None:
+    names, rows = quality_table(MEASURED)
+    assert names == ["scored by", "ROC-AUC", "PR-AUC", "precision, 100 a day", "recall, 100 a day"]
+    assert [row[0] for row in rows] == [
+        *("Isolation Forest", "@prod then, version 6", "plain rule", "supervised reference", "base rate")
+    ]
+    assert rows[0][1:] == ["0.900 (0.890-0.910)", "0.400", "0.250 (0.200-0.300)", "0.750"]
+    assert rows[3][1:] == ["-", "-", "-", "-"]
+    assert rows[4][1:] == ["0.500", "0.025 (0.020-0.030)", "0.025 (0.020-0.030)", "-"]
 
 
 def test_every_column_has_a_meaning() -> None:
