@@ -14,6 +14,7 @@ from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.automation.jobs import JOBS
 from fraud_assets.automation.partitions import partitions_of
+from fraud_assets.automation.schedules import SCHEDULES
 from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
@@ -41,12 +42,14 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
         assets=assets,
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS],
         jobs=JOBS,
+        schedules=SCHEDULES,
         sensors=build_sensors(partitions, rescore_days=settings.rescore_days),
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,
             "model_registry": platform.model_registry,
             "mlflow": tracked_run,
+            "alerts_per_day": settings.alerts_per_day,
             **(resources or {}),
         },
         # One Dagster run is one MLflow run only when its steps share a process.

@@ -59,6 +59,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "stored_features_match_contract",
         "rows_are_accounted_for",
         "signature_matches_contract",
+        "candidate_was_promoted",
         "every_transaction_is_scored_once",
     }
 

@@ -4,10 +4,12 @@ What a forest is, how it is measured and when it may score is `fraud_assets.mode
 `fraud_assets.resources.model_registry`'s. Heavy imports stand in the bodies: loading definitions must stay light.
 """
 
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 from pydantic import Field
@@ -17,19 +19,37 @@ from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.model import promotion, records
 from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.landing_zone import LandedFile, LandingZone
 from fraud_assets.resources.model_registry import (
+    RUN_TAG,
     SILVER_DATA_TAG,
     ModelRegistry,
     NoModelError,
+    library_versions,
     mark_mlflow_run_failed,
 )
-from fraud_assets.resources.promotions import carry_out, decisions
-from fraud_assets.resources.state import silver_data_version, silver_states
+from fraud_assets.resources.promotions import carry_out, decisions, settle
+from fraud_assets.resources.state import evaluated_labels_version, silver_data_version, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
+from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
+from fraud_assets.silver.reading import BrokenFileError
+from fraud_assets.silver.source import Source
+from fraud_assets.staleness import SilverState
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fraud_assets.model.evaluation import Scores
+    from fraud_assets.model.training import Trained
+
+_TRAINING_FACTS: Final = (
+    *("train_start", "train_end", "gap", "training_rows", "available_rows"),
+    *("training_data_version", "silver_table_version"),
+    *("n_estimators", "contamination", "random_state", "max_samples"),
+    *("scikit_learn_version", "numpy_version", "mlflow_version", "fraud_assets_version"),
+)
+"""What decided how a forest came out, as its version's tags say it; the same trees keep it under another threshold."""
 
 
 class TrainingConfig(dg.Config):
@@ -54,6 +74,23 @@ class TrainingConfig(dg.Config):
         default=0.035, gt=0, le=0.5, description="Share of the training rows that score above 0."
     )
     random_state: int = Field(default=42, description="Seed of the forest.")
+    max_rows: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="The most rows to train on. Of more, so many are chosen by a hash of TransactionID.",
+    )
+    alert_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the training rows above the version's threshold. Default: the threshold is 0.0, above "
+        "which the contamination lies.",
+    )
+    same_trees_as: str | None = Field(
+        default=None,
+        description="A registered version: register its trees again with the threshold that alert_share asks for. "
+        "Everything else here is then that version's.",
+    )
 
 
 @dg.asset(
@@ -73,52 +110,93 @@ def fraud_isolation_forest(
 ) -> dg.MaterializeResult:
     """An Isolation Forest over the eight features, tracked by MLflow and registered as a new version.
 
-    Trained without labels on the earlier partitions; the later ones are left for its evaluation.
+    Trained without labels on the earlier partitions; the later ones are left for its evaluation. Or the trees of a
+    version that exists, with another threshold.
     """
-    from fraud_assets.model import training
-
-    everything = silver_states(lake)
-    silver = {
-        key: state
-        for key, state in everything.items()
-        if state.rows
-        and (config.first_partition is None or key >= config.first_partition)
-        and (config.last_partition is None or key <= config.last_partition)
-    }
-    window = training.split_window(list(silver), evaluation_share=config.evaluation_share, gap=config.gap)
-    keys = [key for key in silver if window.train_start <= key <= window.train_end]
-    parameters = training.TrainingParameters(
-        n_estimators=config.n_estimators, contamination=config.contamination, random_state=config.random_state
+    silver = silver_states(lake)
+    trained, facts = _same_trees(config, model_registry) if config.same_trees_as else _train(config, lake, silver)
+    said = {**facts, "alert_share": str(config.alert_share or facts["contamination"]), **provenance(context)}
+    mlflow.log_params({name: value for name, value in said.items() if name != RUN_TAG})
+    model_registry.log_training_data(
+        name=SILVER_TRANSACTIONS.address,
+        location=lake.location(SILVER_TRANSACTIONS),
+        version=int(facts["silver_table_version"]),
+        digest=facts["training_data_version"],
     )
-    features = as_features(_read_silver(lake, keys))
-    pipeline = training.fit_pipeline(features, parameters)
-    facts = {
-        "train_start": window.train_start,
-        "train_end": window.train_end,
-        "gap": str(config.gap),
-        "training_rows": str(len(features)),
-        "training_data_version": silver_data_version({key: silver[key] for key in keys}),
-        "silver_table_version": str(lake.version(SILVER_TRANSACTIONS)),
-    }
-    mlflow.log_params({**vars(parameters), **facts})
-    with TemporaryDirectory() as folder:
-        version = model_registry.register(
-            pipeline,
-            scorer_folder=_compile(context, pipeline, features, Path(folder) / "scorer"),
-            input_example=features.iloc[:5],
-            tags={**facts, SILVER_DATA_TAG: silver_data_version(everything), **provenance(context)},
-        )
-    context.log.info(
-        f"Registered version {version}: {len(features):,} rows, {window.train_start} to {window.train_end}"
+    version = model_registry.register(
+        trained.pipeline,
+        scorer=trained.scorer,
+        threshold=trained.threshold,
+        training_distribution=trained.distribution,
+        input_example=trained.example(),
+        tags={**said, SILVER_DATA_TAG: silver_data_version(silver)},
     )
+    if trained.not_compiled:
+        context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs. {trained.not_compiled}")
+    run = mlflow.active_run().info
+    url = model_registry.run_url(run)
     return dg.MaterializeResult(
         metadata={
             "model_version": version,
-            "mlflow_run_id": mlflow.active_run().info.run_id,
-            **{name: int(value) if value.isdecimal() else value for name, value in facts.items()},
+            "mlflow_run_id": run.run_id,
+            **({} if url is None else {"mlflow_run": dg.MetadataValue.url(url)}),
+            "threshold": trained.threshold,
+            **{name: int(value) if value.isdecimal() else value for name, value in said.items()},
         },
         data_version=dg.DataVersion(f"{facts['training_data_version']}-{version}"),
     )
+
+
+def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]) -> tuple["Trained", dict[str, str]]:
+    """Return a new forest, and all that decided how it came out."""
+    from fraud_assets.model import training
+
+    window = training.split_window(
+        [key for key, state in silver.items() if state.rows],
+        evaluation_share=config.evaluation_share,
+        gap=config.gap,
+        first=config.first_partition,
+        last=config.last_partition,
+    )
+    states = {key: state for key, state in silver.items() if state.rows and window.trains_on(key)}
+    table_version = lake.version(SILVER_TRANSACTIONS)
+    parameters = training.TrainingParameters(
+        n_estimators=config.n_estimators, contamination=config.contamination, random_state=config.random_state
+    )
+    rows = lake.select(SILVER_TRANSACTIONS, keys=states, version=table_version)
+    with lake.connect() as connection:
+        read = dict(connection.execute(f"SELECT DISTINCT partition_key, silver_version FROM {rows}").fetchall())
+        if read != {key: state.silver_version for key, state in states.items()}:
+            raise dg.Failure("Silver was built anew while its state was read. Train again.")
+        features = training.read_training_rows(connection, rows, max_rows=config.max_rows)
+    facts = {
+        "train_start": window.train_start,
+        "train_end": window.train_end,
+        "gap": config.gap,
+        "training_rows": len(features),
+        "available_rows": sum(state.rows for state in states.values()),
+        "training_data_version": silver_data_version(states),
+        "silver_table_version": table_version,
+        **vars(parameters),
+        **library_versions(),
+    }
+    trained = training.train(features, parameters, alert_share=config.alert_share)
+    return trained, {name: str(value) for name, value in facts.items()}
+
+
+def _same_trees(config: TrainingConfig, model_registry: ModelRegistry) -> tuple["Trained", dict[str, str]]:
+    """Return the trees of a version with another threshold, and what was recorded of their training."""
+    from fraud_assets.model import training
+
+    version = str(config.same_trees_as)
+    tags = model_registry.version_tags(version)
+    trained = training.with_threshold(
+        model_registry.load_pipeline(version),
+        model_registry.scorer(version),
+        model_registry.training_distribution(version),
+        alert_share=config.alert_share,
+    )
+    return trained, {**{name: tags[name] for name in _TRAINING_FACTS}, "same_trees_as": version}
 
 
 @dg.asset(
@@ -133,48 +211,96 @@ def fraud_isolation_forest(
 def evaluation_metrics(
     context: dg.AssetExecutionContext,
     lake: Lake,
+    landing_zone: LandingZone,
     model_registry: ModelRegistry,
     mlflow: dg.ResourceParam[Any],
+    alerts_per_day: dg.ResourceParam[int],
 ) -> dg.MaterializeResult:
-    """How well the latest version ranks fraud on rows later than its training: ROC-AUC and PR-AUC.
+    """How well the latest version finds fraud on rows later than its training, with 95 % intervals.
 
-    Always beside the base rate, a plain rule, and the `@prod` version on the same rows. What cannot be measured has no
-    value and a reason. One row per metric.
+    Always beside the base rate, a plain rule, a supervised reference, and the `@prod` version on the same rows. What
+    cannot be measured has no value and a reason. One row per metric and scorer.
     """
-    from fraud_assets.model import evaluation
+    from fraud_assets.model import evaluation, reference
 
-    version = _candidate(context, model_registry)
+    version, prod_version = _candidate(context, model_registry), model_registry.prod_version()
     tags = model_registry.version_tags(version)
-    keys = sorted(key for key, state in silver_states(lake).items() if state.rows and key > tags["train_end"])
-    keys = keys[int(tags["gap"]) :]
-    rows = _read_silver(lake, keys)
+    silver = silver_states(lake)
+    built = sorted(key for key, state in silver.items() if state.rows)
+    keys = [key for key in built if key > tags["train_end"]][int(tags["gap"]) :]
+    window = (keys[0], keys[-1]) if keys else None
+    label_files = landing_zone.label_files()
+    trained_on = [key for key in built if tags["train_start"] <= key <= tags["train_end"]]
+    rows, training_rows, late_labels = _read_labelled(lake, landing_zone.feed, keys, trained_on, label_files)
 
-    def evaluated(of: str) -> evaluation.Evaluation:
-        scorer = model_registry.scorer(of)
-        scores = scorer.score(as_features(rows).to_numpy(dtype="float64"))
-        return evaluation.evaluate(rows["isFraud"], scores, evaluation.rule_score(rows), threshold=scorer.threshold)
-
-    measured = evaluated(version)
-    prod_version = model_registry.prod_version()
+    beside = [] if prod_version in (None, version) else [prod_version]
+    scorers = {
+        records.FOREST: _scores(model_registry, version, rows),
+        **{records.prod_scorer(other): _scores(model_registry, other, rows) for other in beside},
+        records.RULE: evaluation.Scores(evaluation.rule_score(rows)),
+        records.REFERENCE: reference.reference_scores(training_rows, rows),
+    }
+    measured = evaluation.evaluate(
+        rows,
+        scorers,
+        alerts_per_day=alerts_per_day,
+        differences={records.minus_prod(other): (records.FOREST, records.prod_scorer(other)) for other in beside},
+    )
     table = records.metrics_table(
         measured,
-        production=None if prod_version in (None, version) else (prod_version, evaluated(prod_version)),
         model_version=version,
-        window=(keys[0], keys[-1]) if keys else None,
+        window=window,
         evaluated_at=datetime.now(tz=UTC),
+        labels_version=evaluated_labels_version(label_files, silver, window),
     )
     lake.replace_partition(EVALUATION_METRICS, version, table, provenance=provenance(context, model_version=version))
     mlflow.log_metrics(measured.as_metrics())
+    not_measurable = measured.figure(records.FOREST, "roc_auc").not_measurable
     return dg.MaterializeResult(
         metadata={
             "model_version": version,
             "evaluated_partitions": len(keys),
-            **measured.as_metrics(),
-            **({} if measured.not_measurable is None else {"not_measurable": measured.not_measurable}),
-            "metrics": dg.MarkdownMetadataValue(
-                markdown_table(["", *records.RANKING_FIGURES], records.quality_rows(table.to_pylist()))
+            "late_labels": late_labels.summary(),
+            **measured.headline(),
+            "metrics": dg.MarkdownMetadataValue(markdown_table(*records.quality_table(measured))),
+            **(
+                {"pictures": _pictures(mlflow, rows, scorers, alerts_per_day=alerts_per_day)}
+                if not_measurable is None
+                else {"not_measurable": not_measurable}
             ),
         }
+    )
+
+
+def _scores(model_registry: ModelRegistry, version: str, rows: "pd.DataFrame") -> "Scores":
+    """Return a version's scores of the rows, and the share of its training rows that its threshold cuts off."""
+    from fraud_assets.model.evaluation import Scores
+
+    scorer = model_registry.scorer(version)
+    alert_share = model_registry.version_tags(version).get("alert_share")
+    return Scores(
+        scorer.score(as_features(rows).to_numpy(dtype="float64")),
+        threshold=scorer.threshold,
+        training_alert_rate=None if alert_share is None else float(alert_share),
+    )
+
+
+def _pictures(
+    mlflow: Any, rows: "pd.DataFrame", scorers: Mapping[str, "Scores"], *, alerts_per_day: int
+) -> dg.MarkdownMetadataValue:
+    """Log the pictures of an evaluation to the MLflow run, and return them for the asset's page."""
+    from fraud_assets.model.pictures import draw
+
+    drawn = draw(rows, scorers, alerts_per_day=alerts_per_day)
+    with TemporaryDirectory() as folder:
+        for title, png in drawn.items():
+            (Path(folder) / f"{title.replace(' ', '_')}.png").write_bytes(png)
+        mlflow.log_artifacts(folder, artifact_path="pictures")
+    return dg.MarkdownMetadataValue(
+        "\n\n".join(
+            f"**{title.capitalize()}**\n\n![{title}](data:image/png;base64,{b64encode(png).decode()})"
+            for title, png in drawn.items()
+        )
     )
 
 
@@ -186,13 +312,23 @@ def evaluation_metrics(
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
     metadata=table_metadata(PROMOTIONS),
+    check_specs=[
+        dg.AssetCheckSpec(
+            name="candidate_was_promoted",
+            asset="prod_model",
+            description="The latest version was not refused. A warning: @prod stays and scores on, a person decides.",
+        )
+    ],
 )
-def prod_model(context: dg.AssetExecutionContext, lake: Lake, model_registry: ModelRegistry) -> dg.MaterializeResult:
+def prod_model(
+    context: dg.AssetExecutionContext, lake: Lake, model_registry: ModelRegistry
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """The version behind `@prod`, and the decision that put it there or refused a candidate.
 
     Every decision is a row of `model.promotions`. A refused candidate leaves `@prod` where it is. A version is decided
     about once: what a person set stays.
     """
+    settle(lake, model_registry)
     version = _candidate(context, model_registry)
     decision = "none needed"
     if version not in {row["model_version"] for row in decisions(lake)}:
@@ -207,6 +343,14 @@ def prod_model(context: dg.AssetExecutionContext, lake: Lake, model_registry: Mo
             provenance=provenance(context),
         )
     history, now = decisions(lake), model_registry.prod_version()
+    latest = next(row for row in history if row["model_version"] == version)
+    yield dg.AssetCheckResult(
+        check_name="candidate_was_promoted",
+        passed=latest["decision"] != "refused",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"candidate": version, "decision": latest["decision"], "reason": latest["reason"]},
+        description=f"Version {version} was {latest['decision']} by {latest['decided_by']}: {latest['reason']}",
+    )
     if now is None:
         raise dg.Failure(
             f"No version is behind @prod: version {version} was refused, since {history[0]['reason']}. "
@@ -214,7 +358,7 @@ def prod_model(context: dg.AssetExecutionContext, lake: Lake, model_registry: Mo
             allow_retries=False,
         )
     columns = ["decided_at", "model_version", "decision", "decided_by", "reason"]
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "prod_version": now,
             "candidate": version,
@@ -235,16 +379,15 @@ def _gate(lake: Lake, model_registry: ModelRegistry, version: str) -> tuple[prom
         return "promoted", "found behind @prod, where it was put in MLflow itself"
     with lake.connect() as connection:
         metrics = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table().to_pylist()
-    measured = records.evaluation_of(metrics, "forest")
-    production = None if before is None else records.evaluation_of(metrics, records.prod_scorer(before))
-    if measured is None or (before is not None and production is None):
+    measured = records.evaluation_of(metrics)
+    if measured is None or (before is not None and records.minus_prod(before) not in measured.figures):
         raise dg.Failure(
             f"Version {version} was not evaluated beside the present @prod version. Materialize evaluation_metrics "
             "first, or `dagster job execute -m fraud_assets.definitions -j training_job`.",
             allow_retries=False,
         )
     decision = promotion.decide(
-        measured, signature_matches=model_registry.signature_matches(version), production=production
+        measured, signature_matches=model_registry.signature_matches(version), production=before
     )
     return "promoted" if decision.promote else "refused", "; ".join(decision.reasons)
 
@@ -259,21 +402,30 @@ def _candidate(context: dg.AssetExecutionContext, model_registry: ModelRegistry)
     return version
 
 
-def _read_silver(lake: Lake, keys: list[str]) -> "pd.DataFrame":
-    columns = ", ".join(f'"{name}"' for name in (*FEATURE_NAMES, "isFraud"))
+def _read_labelled(
+    lake: Lake, feed: Source, keys: list[str], trained_on: list[str], files: Sequence[LandedFile]
+) -> tuple["pd.DataFrame", "pd.DataFrame", LateLabels]:
+    """Return Silver rows with the labels that landed late, those that a reference learns from, and the files' labels.
+
+    The rows come in order of time, the others in no particular order.
+    """
+    from fraud_assets.model.reference import read_reference_rows
+
+    columns = ", ".join(f'"{name}"' for name in (*FEATURE_NAMES, "isFraud", "card_id", "partition_key"))
     with lake.connect() as connection:
-        return connection.sql(f"SELECT {columns} FROM {lake.select(SILVER_TRANSACTIONS, keys=keys)}").df()
-
-
-def _compile(context: dg.AssetExecutionContext, pipeline: Any, features: "pd.DataFrame", folder: Path) -> Path | None:
-    from fraud_assets.model.scorer import Scorer, ScorerMismatch
-
-    try:
-        Scorer.from_pipeline(pipeline, training_rows=features.to_numpy(dtype="float64")).save(folder)
-    except ScorerMismatch as error:
-        context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs from it. {error}")
-        return None
-    return folder
+        everything = lake.select(SILVER_TRANSACTIONS)
+        try:
+            late = read_labels(connection, feed, [file.raw for file in files], silver=everything)
+        except BrokenFileError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        rows, training_rows = (
+            with_late_labels(lake.select(SILVER_TRANSACTIONS, keys=some)) for some in (keys, trained_on)
+        )
+        return (
+            connection.sql(f"SELECT {columns} FROM {rows} ORDER BY event_timestamp, TransactionID").df(),
+            read_reference_rows(connection, training_rows),
+            late,
+        )
 
 
 MODEL_ASSETS = [

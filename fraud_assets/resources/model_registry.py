@@ -26,13 +26,17 @@ import dagster as dg
 from filelock import FileLock
 
 from fraud_assets.gold.predictions import RowScorer
+from fraud_assets.resources.pyfunc_loader import FILES, changed_files, file_digests, write_file_list
 from fraud_assets.silver.contract import FEATURES, as_features
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
     from mlflow.models import ModelSignature
     from sklearn.pipeline import Pipeline
+
+    from fraud_assets.model.scorer import Scorer
 
 FEED_TAG: Final = "feed"
 """Tag of a version: the name of the source that it was trained on."""
@@ -40,8 +44,14 @@ FEED_TAG: Final = "feed"
 RUN_TAG: Final = "dagster_run_id"
 """Tag of a version: the Dagster run that registered it."""
 
+MLFLOW_RUN_TAG: Final = "fraud_assets/mlflow_run_id"
+"""Tag of a Dagster run: the MLflow run that tracks it."""
+
 SILVER_DATA_TAG: Final = "silver_data_version"
 """Tag of a version: digest of all Silver partitions when it was trained."""
+
+FILES_TAG: Final = "files_digest"
+"""Tag of a version: digest over all its files, checked before any of them is loaded."""
 
 PROD_ALIAS: Final = "prod"
 """The alias whose version scores; MLflow shows it as `@prod`."""
@@ -70,6 +80,10 @@ class NoModelError(LookupError):
 
 class RegistrationError(RuntimeError):
     """A logged model does not do what its version would promise, so it was not registered."""
+
+
+class TamperedVersionError(RegistryError):
+    """The files of a version are not those that were registered; nothing of it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -169,14 +183,45 @@ class ModelRegistry(dg.ConfigurableResource):
         """Return the version's tags."""
         return dict(self._existing(version).tags)
 
+    def set_version_tag(self, version: str, name: str, value: str) -> None:
+        """Say something of the version, in one step.
+
+        Raises:
+            NoModelError: When there is no such version.
+        """
+        self._existing(version)
+        self._client().set_model_version_tag(self.model_name, version, name, value)
+
+    def delete_version_tag(self, version: str, name: str) -> None:
+        """Take back what was said, in one step; a tag that is not there is fine."""
+        if name in self.version_tags(version):
+            self._client().delete_model_version_tag(self.model_name, version, name)
+
+    def log_training_data(self, *, name: str, location: str, version: int | None, digest: str) -> None:
+        """Make a table's version an input of the active MLflow run: its name, where it lies and a digest, no rows."""
+        with self.as_mlflow_default():
+            import mlflow
+            from mlflow.data.delta_dataset_source import DeltaDatasetSource
+            from mlflow.data.meta_dataset import MetaDataset
+
+            source = DeltaDatasetSource(path=location, delta_table_version=version)
+            mlflow.log_input(MetaDataset(source, name=name, digest=digest), context="training")
+
+    def run_url(self, run: "RunInfo") -> str | None:
+        """Return where MLflow's UI shows the run, or None where no server is known that would show it."""
+        if not self.tracking_uri.startswith("http"):
+            return None
+        return f"{self.tracking_uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
     def register(
         self,
         pipeline: "Pipeline",
         *,
-        scorer_folder: Path | None,
+        scorer: "Scorer | None",
         input_example: "pd.DataFrame",
         tags: Mapping[str, str],
         threshold: float = 0.0,
+        training_distribution: Mapping[str, Any] | None = None,
     ) -> str:
         """Return the new version of a model that was logged to the active MLflow run, and seen to work.
 
@@ -185,19 +230,23 @@ class ModelRegistry(dg.ConfigurableResource):
 
         Args:
             pipeline: Scaler and forest, fitted.
-            scorer_folder: Where the compiled scorer was saved; None to score by the pipeline.
+            scorer: The compiled scorer; None to score by the pipeline.
             input_example: A few rows of the eight features.
             tags: What is said of the version in the registry.
             threshold: A row whose score lies above it is an anomaly.
+            training_distribution: Of features and score, as `training.describe_training` makes it.
 
         Raises:
             RegistrationError: When the logged model does not pass; nothing is registered then.
         """
         example = as_features(input_example)
         with self.as_mlflow_default(), tempfile.TemporaryDirectory() as scratch:
+            import mlflow
             from mlflow.models import Model
             from mlflow.pyfunc import load_model
 
+            if training_distribution is not None:
+                mlflow.log_dict(dict(training_distribution), _DISTRIBUTION_FILE)
             logged = Model.log(
                 artifact_path=None,
                 name="model",
@@ -206,30 +255,33 @@ class ModelRegistry(dg.ConfigurableResource):
                 validate_serving_input=False,
                 pipeline=pipeline,
                 loader=_loader_copy(Path(scratch)),
-                scorer_folder=scorer_folder,
+                scorer=scorer,
                 threshold=threshold,
+                training_distribution=training_distribution,
                 input_example=example,
             )
             score = -pipeline.decision_function(example)
-            loaded = load_model(logged.model_uri)
+            folder = _download(logged.model_uri, Path(scratch) / "logged")
+            files_digest = _digest(file_digests(folder))
+            loaded = load_model(str(folder))
             if loaded.metadata.signature != contract_signature():
                 raise RegistrationError(f"Logged with another signature: {loaded.metadata.signature}.")
             answer = loaded.predict(example)
             if not (answer["fraud_score"] == score).all() or not (answer["is_anomaly"] == (score > threshold)).all():
                 raise RegistrationError("The logged model and the fitted pipeline score the input example differently.")
-        client = self._client()
-        with _already_there_is_fine():
-            client.create_registered_model(self.model_name)
-        registered = client.create_model_version(
-            self.model_name,
-            logged.model_uri,
-            logged.run_id,
-            tags={**tags, _THRESHOLD_TAG: repr(threshold), FEED_TAG: self.feed},
-            model_id=logged.model_id,
-        )
-        version = str(registered.version)
-        if scorer_folder is not None:
-            self._export(scorer_folder, version)
+            client = self._client()
+            with _already_there_is_fine():
+                client.create_registered_model(self.model_name)
+            registered = client.create_model_version(
+                self.model_name,
+                logged.model_uri,
+                logged.run_id,
+                tags={**tags, _THRESHOLD_TAG: repr(threshold), FEED_TAG: self.feed, FILES_TAG: files_digest},
+                model_id=logged.model_id,
+            )
+            version = str(registered.version)
+            if scorer is not None:
+                self._export(folder / "scorer", version)
         return version
 
     def load_pipeline(self, version: str) -> "Pipeline":
@@ -237,37 +289,55 @@ class ModelRegistry(dg.ConfigurableResource):
 
         Raises:
             NoModelError: When there is no such version.
+            TamperedVersionError: When its files are not those that were registered.
         """
-        self._existing(version)
-        with self.as_mlflow_default():
+        with self._verified(version) as folder:
             from mlflow.sklearn import load_model
 
-            pipeline: Any = load_model(self._uri(version))
+            pipeline: Any = load_model(str(folder))
         return pipeline
 
-    def signature_matches(self, version: str) -> bool:
-        """Return whether the version's signature is exactly the contract's."""
-        self._existing(version)
-        with self.as_mlflow_default():
-            from mlflow.models import get_model_info
+    def training_distribution(self, version: str) -> dict[str, Any]:
+        """Return the distribution of features and score over the rows that trained the version.
 
-            return get_model_info(self._uri(version)).signature == contract_signature()
+        Raises:
+            NoModelError: When there is no such version, or it does not keep one.
+            TamperedVersionError: When its files are not those that were registered.
+        """
+        with self._verified(version) as folder:
+            file = folder / _DISTRIBUTION_FILE
+            if not file.exists():
+                raise NoModelError(f"Version {version} of {self.model_name} keeps no {_DISTRIBUTION_FILE}: train anew.")
+            return json.loads(file.read_text())
+
+    def signature_matches(self, version: str) -> bool:
+        """Return whether the version's signature is exactly the contract's.
+
+        Raises:
+            NoModelError: When there is no such version.
+            TamperedVersionError: When its files are not those that were registered.
+        """
+        with self._verified(version) as folder:
+            from mlflow.models import Model
+
+            return Model.load(str(folder)).signature == contract_signature()
 
     def scorer(self, version: str) -> RowScorer:
         """Return what scores as the version does: its compiled scorer, without MLflow once that is on this disk.
 
         A version that was registered without a compiled scorer is scored by its pipeline: the same bits, slower.
 
-        So is one whose compiled scorer is of another scikit-learn; a damaged copy on this disk is fetched again.
+        So is one whose compiled scorer is of another scikit-learn. A copy on this disk that is not, file by file, what
+        was put there for this version is fetched again.
 
         Raises:
             NoModelError: When there is no such version.
+            TamperedVersionError: When the registry's files are not those that were registered.
         """
         from fraud_assets.model.scorer import Scorer, ScorerArtifactError
 
         folder = self._scorer_folder(version)
-        is_here = _origin(folder) == self._origin_of(version)
-        for fetch in (False, True) if is_here else (True,):
+        for fetch in (False, True) if self._is_exported(version) else (True,):
             if fetch and not self._download_scorer(version):
                 break
             with suppress(ScorerArtifactError):
@@ -281,15 +351,35 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def _download_scorer(self, version: str) -> bool:
         """Export the version's compiled scorer to this disk; False where it was registered without one."""
-        self._existing(version)
-        with self.as_mlflow_default(), tempfile.TemporaryDirectory() as scratch:
-            from mlflow.artifacts import download_artifacts
-
-            folder = Path(download_artifacts(artifact_uri=self._uri(version), dst_path=scratch)) / "scorer"
-            if not folder.is_dir():
+        with self._verified(version) as folder:
+            if not (folder / "scorer").is_dir():
                 return False
-            self._export(folder, version)
+            self._export(folder / "scorer", version)
             return True
+
+    @contextmanager
+    def _verified(self, version: str) -> Iterator[Path]:
+        """Give a copy of the version's files, compared with what was registered; MLflow's defaults are ours meanwhile.
+
+        The digest is a tag in the registry's database, so that whoever can write artifacts alone is found out.
+        """
+        registered = self._existing(version).tags.get(FILES_TAG)
+        with self.as_mlflow_default(), tempfile.TemporaryDirectory() as scratch:
+            folder = _download(self._uri(version), Path(scratch))
+            if registered is None:
+                raise TamperedVersionError(
+                    f"Version {version} of {self.model_name} was registered without a digest of its files, so nothing "
+                    "of it was loaded. Train anew (`dagster job execute -m fraud_assets.definitions -j training_job`), "
+                    "then `fraud-assets promote` the new version."
+                )
+            if _digest(file_digests(folder)) != registered:
+                changed = "; ".join(changed_files(folder)) or f"MLmodel or {FILES} was changed"
+                raise TamperedVersionError(
+                    f"Version {version} of {self.model_name} in {self.registry_uri or self.tracking_uri} is not what "
+                    f"was registered ({changed}), so nothing of it was loaded. Put its artifacts back from a copy; "
+                    "else `fraud-assets rollback`, or train anew and `fraud-assets promote` the new version."
+                )
+            yield folder
 
     def _export(self, scorer_folder: Path, version: str) -> None:
         """Put a copy where scoring looks for it: whole or not at all, over whatever was there."""
@@ -300,7 +390,7 @@ class ModelRegistry(dg.ConfigurableResource):
             tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as scratch,
         ):
             copy = shutil.copytree(scorer_folder, Path(scratch) / "new")
-            (copy / _ORIGIN_FILE).write_text(json.dumps(self._origin_of(version)))
+            (copy / _ORIGIN_FILE).write_text(json.dumps(self._origin_of(version, copy)))
             if target.exists():
                 target.rename(Path(scratch) / "old")
             copy.rename(target)
@@ -311,11 +401,26 @@ class ModelRegistry(dg.ConfigurableResource):
     def _scorer_folder(self, version: str) -> Path:
         return Path(self.data_dir) / "models" / version
 
-    def _origin_of(self, version: str) -> dict[str, str]:
+    def _is_exported(self, version: str) -> bool:
+        """Whether this disk holds what was exported for the version: a folder of other trees or names is not used.
+
+        What this cannot see is a folder of other trees together with an origin that was forged for it: the registry
+        alone knows better, and asking it would cost MLflow's import. Who can write there can write tables, too.
+        """
+        folder = self._scorer_folder(version)
+        try:
+            return json.loads((folder / _ORIGIN_FILE).read_text()) == self._origin_of(version, folder)
+        except (OSError, ValueError):
+            return False
+
+    def _origin_of(self, version: str, folder: Path) -> dict[str, str]:
+        files = file_digests(folder)
+        files.pop(_ORIGIN_FILE, None)
         return {
             "registry": self.registry_uri or self.tracking_uri,
             "model_name": self.model_name,
             "version": version,
+            "files_digest": _digest(files),
         }
 
     def _existing(self, version: str) -> RegisteredVersion:
@@ -388,13 +493,31 @@ def _without_library_noise() -> Iterator[None]:
 _LOG: Final = logging.getLogger(__name__)
 _LOADER: Final = Path(__file__).with_name("pyfunc_loader.py")
 _ORIGIN_FILE: Final = "registered_as.json"
+_DISTRIBUTION_FILE: Final = "training_distribution.json"
 _THRESHOLD_TAG: Final = "threshold"
 
 
-def _origin(scorer_folder: Path) -> dict[str, str] | None:
-    """Which version the exported scorer belongs to: a folder left by a model of another name is not used."""
-    file = scorer_folder / _ORIGIN_FILE
-    return json.loads(file.read_text()) if file.exists() else None
+def _download(uri: str, destination: Path) -> Path:
+    """Copy a version's files to a folder of our own, without what Python may have cached beside its code."""
+    from mlflow.artifacts import download_artifacts
+
+    destination.mkdir(exist_ok=True)
+    folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(destination)))
+    for cached in list(folder.rglob("__pycache__")):
+        shutil.rmtree(cached)
+    return folder
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """Return one digest of many; MLflow's note of the version that was downloaded is none of its files."""
+    lines = (f"{digest} {name}\n" for name, digest in sorted(files.items()) if name != "registered_model_meta")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of what decides a training's result and its files."""
+    packages = ("scikit-learn", "numpy", "mlflow", "fraud_assets")
+    return {f"{package.replace('-', '_')}_version": installed_version(package) for package in packages}
 
 
 @contextmanager
@@ -461,8 +584,9 @@ def _save_flavours(
     mlflow_model: Any,
     pipeline: "Pipeline",
     loader: Path,
-    scorer_folder: Path | None,
+    scorer: "Scorer | None",
     threshold: float,
+    training_distribution: Mapping[str, Any] | None,
     input_example: "pd.DataFrame",
     validate_serving_input: bool,
 ) -> None:
@@ -483,13 +607,16 @@ def _save_flavours(
     )
     root = Path(path)
     (root / "scoring.json").write_text(json.dumps({"threshold": threshold}))
-    if scorer_folder is not None:
-        shutil.copytree(scorer_folder, root / "scorer")
+    if training_distribution is not None:
+        (root / _DISTRIBUTION_FILE).write_text(json.dumps(training_distribution, indent=2) + "\n")
+    if scorer is not None:
+        scorer.save(root / "scorer")
     pyfunc = mlflow_model.flavors["python_function"]
     for sklearn_only in ("model_path", "predict_fn"):
         del pyfunc[sklearn_only]
     pyfunc["loader_module"] = loader.stem
     mlflow_model.save(str(root / "MLmodel"))
+    write_file_list(root)
 
 
 @dg.resource(
@@ -520,6 +647,10 @@ def tracked_run(init_context: dg.InitResourceContext) -> Iterator[Any]:
             tracking = open_run(init_context.replace_config(config))
             run = next(tracking)
         run.failed_steps = []
+        opened, instance = mlflow.active_run(), init_context.instance
+        if opened is not None and instance is not None:
+            # dagster_mlflow says in MLflow which Dagster run it was; this is the reverse.
+            instance.add_run_tags(run.dagster_run_id, {MLFLOW_RUN_TAG: opened.info.run_id})
         try:
             yield run
         finally:

@@ -2,15 +2,28 @@
 
 A copy of this file travels with every version, under a name that carries its digest, so that two versions
 loaded in one process run their own code. It stands alone: it may use `fraud_assets` where that is installed,
-for speed, and gives the same bits where it is not.
+for speed, and gives the same bits where it is not. Nothing heavy is imported before the files were checked.
 """
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILES = "files.json"
+"""Name of the list of a version's files: path to sha256."""
+
+_NOT_LISTED = frozenset({FILES, "MLmodel", "registered_model_meta"})
+# MLflow writes the other two after the list was made; the registry's digest covers MLmodel, too.
+
+
+class ChangedFilesError(RuntimeError):
+    """The files of a version are not those that were registered; none of them was loaded."""
 
 
 class FraudModel:
@@ -20,16 +33,59 @@ class FraudModel:
         self._score = score
         self._threshold = threshold
 
-    def predict(self, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
+    def predict(self, model_input: "pd.DataFrame", params: dict | None = None) -> "pd.DataFrame":
         """Return `fraud_score` (double) and `is_anomaly` (boolean), one row per row given, with its index."""
+        import pandas as pd
+
         del params  # the version has no parameters; MLflow passes the argument all the same
         score = self._score(model_input)
         return pd.DataFrame({"fraud_score": score, "is_anomaly": score > self._threshold}, index=model_input.index)
 
 
+def file_digests(root: Path) -> dict[str, str]:
+    """Return the sha256 of every file under `root`, by its path from there; what Python caches is left out."""
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def write_file_list(root: Path) -> None:
+    """Write the list that `check_files` reads; the last thing to do to a version's folder."""
+    digests = {name: digest for name, digest in file_digests(root).items() if name not in _NOT_LISTED}
+    (root / FILES).write_text(json.dumps(digests, indent=2) + "\n")
+
+
+def changed_files(root: Path) -> list[str]:
+    """Return the files that were changed, removed or added since the list was written, each with what happened."""
+    try:
+        listed = dict(json.loads((root / FILES).read_text()))
+    except (OSError, ValueError, TypeError):
+        return [f"{FILES} is missing or damaged"]
+    found = file_digests(root)
+    # Databricks adds a folder of its own.
+    added = [name for name in found if name not in {*listed, *_NOT_LISTED} and not name.startswith("metadata/")]
+    return [
+        *(f"{name} was changed" for name in listed if name in found and found[name] != listed[name]),
+        *(f"{name} is missing" for name in listed if name not in found),
+        *(f"{name} was added" for name in added),
+    ]
+
+
 def _load_pyfunc(path: str) -> FraudModel:
-    """Return the version under `path`, by its compiled scorer where there is one; MLflow calls this."""
+    """Return the version under `path`, by its compiled scorer where there is one; MLflow calls this.
+
+    Raises:
+        ChangedFilesError: A file was changed since the version was made. This module itself is imported by MLflow
+            before it can look; only the registry's own check comes earlier.
+    """
     root = Path(path)
+    if changed := changed_files(root):
+        raise ChangedFilesError(
+            f"{'; '.join(changed)}, in {root}: these are not the files that were registered, so nothing was loaded. "
+            "Fetch the version again; where that does not help, `fraud-assets rollback`, or train anew."
+        )
     threshold = json.loads((root / "scoring.json").read_text())["threshold"]
     return FraudModel(_compiled_score(root / "scorer") or _pipeline_score(root), threshold)
 

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fraud_assets.assets import silver as silver_assets
@@ -226,18 +227,19 @@ def test_the_last_good_version_of_a_partition_stays_when_its_correction_is_broke
 
 def test_a_partition_without_a_good_row_is_built_once(make_platform: MakePlatform) -> None:
     platform = make_platform()
-    [day] = platform.simulate(1)
-    header, first, *_ = day.read_text().splitlines()
-    amount = header.split(",").index("TransactionAmt")
-    bad = first.split(",")
-    bad[amount] = "n/a"
-    day.write_text(f"{header}\n{','.join(bad)}\n")
+    only_bad, header_only = platform.simulate(2)
+    [no_rows] = platform.simulate(1, start=date(2026, 1, 3), format="parquet")
+    header, first, *_ = only_bad.read_text().splitlines()
+    columns = dict(zip(header.split(","), first.split(","), strict=True))
+    only_bad.write_text(f"{header}\n{','.join((columns | {'TransactionAmt': 'n/a'}).values())}\n")
+    header_only.write_text(f"{header}\n")
+    pq.write_table(pq.ParquetFile(no_rows).read().slice(0, 0), no_rows)
 
     [step] = platform.run()
 
     assert step.problem == ""
-    assert platform.run() == []
-    assert platform.state().silver["2026-01-01"].rows == 0
+    assert decide(platform.state()).everything == ()
+    assert [state.rows for _, state in sorted(platform.state().silver.items())] == [0, 0, 0]
     assert platform.rows("SELECT reasons FROM {t}", t=QUARANTINED_TRANSACTIONS) == [(["unreadable_TransactionAmt"],)]
 
 
@@ -252,7 +254,7 @@ def test_features_that_break_the_contract_are_never_stored(
         build = real(connection, source, key, *args, **kwargs)
         if key != "2026-01-02":
             return build
-        connection.execute("UPDATE silver_rows SET txn_count_5min = 0")
+        connection.execute("UPDATE featured_transactions SET txn_count_5min = 0")
         return replace(build, evaluation=evaluate_features(connection, "silver_rows"))
 
     monkeypatch.setattr(silver_assets, "build_partition", faulty)
@@ -431,7 +433,7 @@ def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
 
     platform = make_platform()
     platform.simulate(4)
-    monkeypatch.setattr(promotion, "ALERT_RATE_BAND", (0.9, 1.0))
+    monkeypatch.setattr(promotion, "ALERT_DRIFT_BAND", (25.0, 28.0))
 
     steps = platform.run()
 

@@ -1,17 +1,15 @@
 """The registry against a real MLflow on sqlite, and the tracked run inside real Dagster runs."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
+import urllib.parse
 import urllib.request
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -25,12 +23,19 @@ from mlflow.exceptions import MlflowException
 from sklearn.pipeline import Pipeline
 
 from fraud_assets.model.scorer import Scorer
-from fraud_assets.model.training import PipelineScorer, TrainingParameters, fit_pipeline, fraud_score
+from fraud_assets.model.training import (
+    PipelineScorer,
+    TrainingParameters,
+    describe_training,
+    fit_pipeline,
+    fraud_score,
+)
 from fraud_assets.resources import model_registry
 from fraud_assets.resources.model_registry import (
     ModelRegistry,
     NoModelError,
     RegistrationError,
+    TamperedVersionError,
     mark_mlflow_run_failed,
     tracked_run,
 )
@@ -73,13 +78,8 @@ def other_pipeline() -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def scorer_folder(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_scorer(pipeline, tmp_path_factory.mktemp("scorer"))
-
-
-def saved_scorer(pipeline: Pipeline, folder: Path) -> Path:
-    Scorer.from_pipeline(pipeline).save(folder)
-    return folder
+def scorer(pipeline: Pipeline) -> Scorer:
+    return Scorer.from_pipeline(pipeline)
 
 
 def registry_in(data_dir: Path, **settings: Any) -> ModelRegistry:
@@ -98,7 +98,7 @@ def register(registry: ModelRegistry, pipeline: Pipeline, features: pd.DataFrame
         mlflow.set_experiment(registry.experiment_name)
         mlflow.start_run()
         try:
-            defaults = {"scorer_folder": None, "input_example": features.head(5), "tags": {}}
+            defaults = {"scorer": None, "input_example": features.head(5), "tags": {}}
             return registry.register(pipeline, **{**defaults, **arguments})
         finally:
             mlflow.end_run()
@@ -171,8 +171,8 @@ def test_three_processes_prepare_one_empty_database_at_once(tmp_path):
 # --- a registered version ---
 
 
-def test_one_version_answers_in_each_flavour_with_the_same_bits(registry, pipeline, features, scorer_folder):
-    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+def test_one_version_answers_in_each_flavour_with_the_same_bits(registry, pipeline, features, scorer):
+    version = register(registry, pipeline, features, scorer=scorer)
     expected = fraud_score(pipeline, features)
 
     answer = load_pyfunc(registry, version).predict(features)
@@ -219,8 +219,8 @@ def test_the_signature_is_the_contracts_and_enforced(registry, pipeline, feature
         loaded.predict(features.astype({"TransactionAmt": np.int64}))
 
 
-def test_columns_in_another_order_and_further_columns_score_the_same(registry, pipeline, features, scorer_folder):
-    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+def test_columns_in_another_order_and_further_columns_score_the_same(registry, pipeline, features, scorer):
+    version = register(registry, pipeline, features, scorer=scorer)
     wider = features[features.columns[::-1]].assign(card_id="a")
     answer = load_pyfunc(registry, version).predict(wider)
     assert answer["fraud_score"].to_numpy().tobytes() == fraud_score(pipeline, features).tobytes()
@@ -234,13 +234,9 @@ def test_the_threshold_belongs_to_the_version(registry, pipeline, features):
     assert answer["is_anomaly"].tolist() == (expected > threshold).tolist()
 
 
-def test_two_versions_in_one_process_score_each_with_its_own_data(
-    registry, pipeline, other_pipeline, features, tmp_path
-):
-    folders = [saved_scorer(one, tmp_path / str(at)) for at, one in enumerate([pipeline, other_pipeline])]
+def test_two_versions_in_one_process_score_each_with_its_own_data(registry, pipeline, other_pipeline, features):
     versions = [
-        register(registry, one, features, scorer_folder=folder)
-        for one, folder in zip([pipeline, other_pipeline], folders, strict=True)
+        register(registry, one, features, scorer=Scorer.from_pipeline(one)) for one in (pipeline, other_pipeline)
     ]
     loaded = [load_pyfunc(registry, version) for version in versions]
     for one, model, version in zip([pipeline, other_pipeline], loaded, versions, strict=True):
@@ -275,10 +271,10 @@ def test_the_loader_travels_under_a_name_that_carries_its_digest(registry, pipel
 
 
 def test_a_model_that_scores_otherwise_than_its_pipeline_is_not_registered(
-    registry, pipeline, other_pipeline, features, tmp_path
+    registry, pipeline, other_pipeline, features
 ):
     with pytest.raises(RegistrationError, match="differently"):
-        register(registry, pipeline, features, scorer_folder=saved_scorer(other_pipeline, tmp_path / "other"))
+        register(registry, pipeline, features, scorer=Scorer.from_pipeline(other_pipeline))
     assert registry.versions() == []
 
 
@@ -286,7 +282,9 @@ def test_versions_carry_their_tags_and_the_run_that_made_them(registry, pipeline
     first = register(registry, pipeline, features, tags={"train_start": "2026-01-01"})
     second = register(registry, pipeline, features)
     assert (first, second, registry.latest_version()) == ("1", "2", "2")
-    assert registry.version_tags("1") == {"train_start": "2026-01-01", "threshold": "0.0", "feed": "simulated"}
+    tags = registry.version_tags("1")
+    assert len(tags.pop("files_digest")) == 64
+    assert tags == {"train_start": "2026-01-01", "threshold": "0.0", "feed": "simulated"}
     assert [one.version for one in registry.versions()] == ["1", "2"]
     assert all(one.run_id for one in registry.versions())
 
@@ -307,8 +305,8 @@ def test_prod_is_where_it_was_set_last_by_us_or_by_hand(registry, pipeline, feat
 # --- the compiled scorer on disk ---
 
 
-def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pipeline, features, scorer_folder):
-    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pipeline, features, scorer):
+    version = register(registry, pipeline, features, scorer=scorer)
     in_a_new_process(
         f"""
         import sys
@@ -327,23 +325,176 @@ def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pi
     )
 
 
-def test_a_missing_scorer_is_fetched_from_the_registry(registry, pipeline, features, scorer_folder):
-    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
+def test_a_missing_scorer_is_fetched_from_the_registry(registry, pipeline, features, scorer):
+    version = register(registry, pipeline, features, scorer=scorer)
     shutil.rmtree(Path(registry.data_dir) / "models")
     scores = registry.scorer(version).score(features.to_numpy(np.float64))
     assert scores.tobytes() == fraud_score(pipeline, features).tobytes()
     assert [path.name for path in (Path(registry.data_dir) / "models").iterdir() if path.is_dir()] == [version]
 
 
-def test_a_scorer_left_by_a_model_of_another_name_is_not_used(
-    registry, pipeline, other_pipeline, features, scorer_folder, tmp_path
-):
-    register(registry, pipeline, features, scorer_folder=scorer_folder)
+def test_a_scorer_left_by_a_model_of_another_name_is_not_used(registry, pipeline, other_pipeline, features, scorer):
+    register(registry, pipeline, features, scorer=scorer)
     renamed = registry_in(Path(registry.data_dir), model_name="another")
-    register(renamed, other_pipeline, features, scorer_folder=saved_scorer(other_pipeline, tmp_path / "other"))
+    register(renamed, other_pipeline, features, scorer=Scorer.from_pipeline(other_pipeline))
     X = features.to_numpy(np.float64)  # noqa: N806  scikit-learn's name
     assert registry.scorer("1").score(X).tobytes() == fraud_score(pipeline, features).tobytes()
     assert renamed.scorer("1").score(X).tobytes() == fraud_score(other_pipeline, features).tobytes()
+
+
+# --- files that are not what was registered ---
+
+
+def artifacts_of(registry: ModelRegistry, version: str) -> Path:
+    """Where the version's files lie: what someone who can write artifacts would change."""
+    uri = registry._client().get_model_version_download_uri(NAME, version)
+    return Path(urllib.request.url2pathname(urllib.parse.urlparse(uri).path))
+
+
+def flip_the_last_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+FILES = [
+    "MLmodel",
+    "model.skops",
+    "scoring.json",
+    "files.json",
+    "training_distribution.json",
+    "requirements.txt",
+    "scorer/manifest.json",
+    "scorer/nodes.npy",
+    "code/*.py",
+]
+
+
+@pytest.fixture(scope="module")
+def whole_version(migrated_database, pipeline, features, scorer, tmp_path_factory) -> ModelRegistry:
+    """A registry with one version that tests copy and tamper with."""
+    data_dir = tmp_path_factory.mktemp("whole")
+    (data_dir / "mlflow").mkdir()
+    shutil.copy(migrated_database, data_dir / "mlflow" / "mlflow.db")
+    registry = registry_in(data_dir)
+    distribution = describe_training(features, fraud_score(pipeline, features))
+    register(registry, pipeline, features, scorer=scorer, training_distribution=distribution)
+    return registry
+
+
+@pytest.fixture
+def tampered(whole_version: ModelRegistry) -> Iterator[Path]:
+    """The version's artifacts, to be changed by a test; whole again afterwards, and not on this disk as a scorer."""
+    root = artifacts_of(whole_version, "1")
+    kept = root.with_name("kept")
+    shutil.copytree(root, kept)
+    models = Path(whole_version.data_dir) / "models"
+    shutil.copytree(models, models.with_name("models kept"))
+    yield root
+    for folder, original in ((root, kept), (models, models.with_name("models kept"))):
+        shutil.rmtree(folder, ignore_errors=True)
+        original.rename(folder)
+
+
+def test_a_version_lists_every_file_it_is_made_of(whole_version):
+    root = artifacts_of(whole_version, "1")
+    listed = json.loads((root / "files.json").read_text())
+    there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert {name for name in there if "__pycache__" not in name} == {*listed, "files.json", "MLmodel"}
+    assert {"model.skops", "scoring.json", "scorer/nodes.npy", "training_distribution.json"} <= set(listed)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_registry_loads_nothing_of_a_version_with_a_changed_file(whole_version, tampered, monkeypatch, file):
+    (changed,) = tampered.glob(file)
+    flip_the_last_byte(changed)
+    shutil.rmtree(Path(whole_version.data_dir) / "models")
+    monkeypatch.setattr("mlflow.sklearn.load_model", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(Scorer, "load", lambda *_: pytest.fail("it was loaded"))
+    for load in (
+        whole_version.load_pipeline,
+        whole_version.scorer,
+        whole_version.signature_matches,
+        whole_version.training_distribution,
+    ):
+        with pytest.raises(TamperedVersionError, match=r"not what was registered.*rollback") as refused:
+            load("1")
+        if file not in ("MLmodel", "files.json"):
+            assert f"{changed.relative_to(tampered).as_posix()} was changed" in str(refused.value)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file not in ("MLmodel", "code/*.py")])
+def test_pyfunc_loads_nothing_of_a_version_with_a_changed_file(whole_version, tampered, monkeypatch, file):
+    (changed,) = tampered.glob(file)
+    flip_the_last_byte(changed)
+    monkeypatch.setattr("mlflow.sklearn.load_model", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(Scorer, "load", lambda *_: pytest.fail("it was loaded"))
+    with pytest.raises(Exception, match="nothing was loaded") as refused:
+        load_pyfunc(whole_version, "1")
+    assert type(refused.value).__name__ == "ChangedFilesError"
+
+
+def test_pyfunc_refuses_a_loader_with_other_code_once_that_code_runs(whole_version, tampered):
+    """MLflow imports the loader before it could look at itself: what is not malicious is found, the rest is not."""
+    (loader,) = tampered.glob("code/*.py")
+    loader.write_text(loader.read_text() + "\n# another line\n")
+    sys.modules.pop(loader.stem, None)
+    with pytest.raises(Exception, match=r"code/fraud_pyfunc_\w+\.py was changed.*nothing was loaded"):
+        load_pyfunc(whole_version, "1")
+    with pytest.raises(TamperedVersionError):
+        whole_version.load_pipeline("1")
+
+
+@pytest.mark.parametrize("change", ["missing", "added"])
+def test_a_missing_and_an_added_file_are_found_too(whole_version, tampered, change):
+    if change == "missing":
+        (tampered / "scorer" / "values.npy").unlink()
+    else:
+        (tampered / "code" / "json.py").write_text("raise SystemExit")
+    name = "scorer/values.npy" if change == "missing" else "code/json.py"
+    with pytest.raises(TamperedVersionError, match=f"{name} (is missing|was added)"):
+        whole_version.load_pipeline("1")
+    with pytest.raises(Exception, match=f"{name} (is missing|was added)"):
+        load_pyfunc(whole_version, "1")
+
+
+def test_a_version_without_a_digest_is_not_loaded(whole_version, tampered):
+    digest = whole_version.version_tags("1")["files_digest"]
+    whole_version.delete_version_tag("1", "files_digest")
+    try:
+        with pytest.raises(TamperedVersionError, match=r"without a digest.*training_job"):
+            whole_version.load_pipeline("1")
+    finally:
+        whole_version.set_version_tag("1", "files_digest", digest)
+
+
+@pytest.mark.parametrize("file", ["nodes.npy", "manifest.json", "registered_as.json"])
+def test_a_damaged_copy_of_the_scorer_on_this_disk_is_fetched_again(whole_version, tampered, pipeline, features, file):
+    copy = Path(whole_version.data_dir) / "models" / "1"
+    flip_the_last_byte(copy / file)
+    damaged = (copy / file).read_bytes()
+    scores = whole_version.scorer("1").score(features.to_numpy(np.float64))
+    assert scores.tobytes() == fraud_score(pipeline, features).tobytes()
+    assert (copy / file).read_bytes() != damaged
+
+
+def test_a_scorer_of_other_trees_under_the_same_version_is_not_used(
+    whole_version, tampered, pipeline, other_pipeline, features
+):
+    copy = Path(whole_version.data_dir) / "models" / "1"
+    Scorer.from_pipeline(other_pipeline).save(copy)  # whole in itself, and not what was registered
+    assert Scorer.load(copy)
+    scores = whole_version.scorer("1").score(features.to_numpy(np.float64))
+    assert scores.tobytes() == fraud_score(pipeline, features).tobytes()
+
+
+def test_a_version_keeps_how_its_training_rows_were_distributed(whole_version, features):
+    kept = whole_version.training_distribution("1")
+    assert kept["rows"] == 600
+    assert set(kept["quantiles"]) == {*features.columns, "fraud_score"}
+    assert kept["quantiles"]["TransactionAmt"][-1] == features["TransactionAmt"].max()
+    run_id = whole_version.versions()[0].run_id
+    assert "training_distribution.json" in [file.path for file in whole_version._client().list_artifacts(run_id)]
 
 
 # --- MLflow's own defaults ---
@@ -456,7 +607,7 @@ def test_a_version_registered_in_a_tracked_run_links_to_it(registry, pipeline, f
     @dg.asset(hooks={mark_mlflow_run_failed})
     def fraud_isolation_forest(model_registry: ModelRegistry, mlflow: dg.ResourceParam[Any]) -> str:
         mlflow.log_param("trees", 10)
-        return model_registry.register(pipeline, scorer_folder=None, input_example=features.head(5), tags={})
+        return model_registry.register(pipeline, scorer=None, input_example=features.head(5), tags={})
 
     result = dg.materialize(
         [fraud_isolation_forest],
@@ -473,51 +624,6 @@ def test_dagster_mlflow_is_called_with_every_setting_it_insists_on():
         from dagster_mlflow import mlflow_tracking
     config_type: Any = mlflow_tracking.config_schema.config_type
     assert {"experiment_name", "mlflow_tracking_uri", "env", "extra_tags"} <= set(config_type.fields)
-
-
-# --- serving ---
-
-
-@pytest.mark.skipif(not FULL, reason="starts a server: make verify")
-def test_mlflow_models_serve_answers_over_http_with_the_same_scores(registry, pipeline, features, scorer_folder):
-    version = register(registry, pipeline, features, scorer_folder=scorer_folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}/{version}", "--env-manager", "local"]
-    server = subprocess.Popen(
-        [sys.executable, *command, "--host", "127.0.0.1", "--port", str(port)],
-        # MLflow starts `uvicorn` by its bare name.
-        env={
-            **os.environ,
-            "MLFLOW_TRACKING_URI": registry.tracking_uri,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-        start_new_session=True,
-    )
-    try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server)
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations",
-            data=json.dumps({"dataframe_split": features.head(50).to_dict(orient="split")}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            predictions = json.load(response)["predictions"]
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
-    expected = fraud_score(pipeline, features.head(50))
-    assert predictions == [{"fraud_score": score, "is_anomaly": score > 0} for score in expected.tolist()]
-
-
-def wait_until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(240):
-        assert server.poll() is None, "the server ended by itself"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
-        time.sleep(0.5)
-    pytest.fail(f"{url} did not answer")
 
 
 def start_python(code: str) -> subprocess.Popen[bytes]:

@@ -1,0 +1,300 @@
+"""Promotions: `@prod` and its record agree, also after a process was killed between any two steps."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud_assets.model.promotion import prod_after, version_before
+from fraud_assets.resources.lake import Lake, open_lake
+from fraud_assets.resources.model_registry import FEED_TAG, ModelRegistry, NoModelError
+from fraud_assets.resources.promotions import PENDING_TAG, Moved, carry_out, decisions, roll_back, settle
+from fraud_assets_tests.depth import FULL, cases
+
+NAME = "fraud_isolation_forest"
+VERSIONS = ("1", "2", "3")
+
+
+def registry_in(data_dir: Path) -> ModelRegistry:
+    return ModelRegistry(
+        feed="simulated",
+        tracking_uri=f"sqlite:///{data_dir}/mlflow/mlflow.db",
+        model_name=NAME,
+        data_dir=str(data_dir),
+    )
+
+
+@pytest.fixture(scope="module")
+def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with three registered versions, none of them decided about; a move needs no trained model."""
+    data_dir = tmp_path_factory.mktemp("three")
+    client = registry_in(data_dir)._client()
+    client.create_registered_model(NAME)
+    for _ in VERSIONS:
+        client.create_model_version(NAME, source="s3://nowhere/model", tags={FEED_TAG: "simulated"})
+    return data_dir
+
+
+@pytest.fixture
+def data_dir(three_versions: Path, tmp_path: Path) -> Path:
+    shutil.copytree(three_versions, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def lake(data_dir: Path) -> Lake:
+    return open_lake(data_dir)
+
+
+@pytest.fixture
+def registry(data_dir: Path) -> ModelRegistry:
+    return registry_in(data_dir)
+
+
+def promote(lake: Lake, registry: ModelRegistry, version: str, **arguments: Any) -> Moved:
+    said = {"move": "promoted", "decided_by": "ana", "reason": "for a test", "provenance": {}, **arguments}
+    return carry_out(lake, registry, version, **said)
+
+
+def go_back(lake: Lake, registry: ModelRegistry) -> Moved:
+    return roll_back(lake, registry, decided_by="ben", reason="for a test", provenance={})
+
+
+def recorded(lake: Lake) -> list[tuple[str, str, str | None, str]]:
+    """The record in the order of time."""
+    return [
+        (row["decision"], row["model_version"], row["previous_version"], row["decided_by"])
+        for row in reversed(decisions(lake))
+    ]
+
+
+def pending(registry: ModelRegistry) -> list[str]:
+    return [one.version for one in registry.versions() if PENDING_TAG in one.tags]
+
+
+# --- moves and their record ---
+
+
+def test_every_decision_is_recorded_with_who_from_to_and_why(lake, registry):
+    assert promote(lake, registry, "1", decided_by="gate", reason="better than the base rate") == Moved("1", None)
+    assert promote(lake, registry, "2", move="refused", decided_by="gate", reason="worse") == Moved("1", "1")
+    assert promote(lake, registry, "3") == Moved("3", "1")
+    assert go_back(lake, registry) == Moved("1", "3")
+    assert recorded(lake) == [
+        ("promoted", "1", None, "gate"),
+        ("refused", "2", "1", "gate"),
+        ("promoted", "3", "1", "ana"),
+        ("rolled back", "1", "3", "ben"),
+    ]
+    assert registry.prod_version() == "1"
+    assert pending(registry) == []
+
+
+def test_rolling_back_twice_goes_back_two_versions_and_then_no_further(lake, registry):
+    for version in VERSIONS:
+        promote(lake, registry, version)
+    assert [go_back(lake, registry).version, go_back(lake, registry).version] == ["2", "1"]
+    with pytest.raises(NoModelError, match="no version to go back to"):
+        go_back(lake, registry)
+    assert registry.prod_version() == "1"
+
+
+def test_an_unknown_version_is_refused_and_nothing_recorded(lake, registry):
+    with pytest.raises(NoModelError, match="no version '9'"):
+        promote(lake, registry, "9")
+    assert recorded(lake) == []
+    assert registry.prod_version() is None
+
+
+def test_a_move_made_in_mlflow_itself_is_recorded_once_and_can_be_rolled_back(lake, registry):
+    promote(lake, registry, "1")
+    registry._client().set_registered_model_alias(NAME, "prod", "3")
+    for _ in range(2):
+        settle(lake, registry)
+    assert recorded(lake)[1:] == [("promoted", "3", "1", "unknown")]
+    assert decisions(lake)[0]["reason"] == "moved in MLflow itself"
+    assert go_back(lake, registry) == Moved("1", "3")
+
+
+def test_a_rollback_sees_a_move_that_was_made_in_mlflow_a_moment_ago(lake, registry):
+    promote(lake, registry, "1")
+    promote(lake, registry, "2")
+    registry._client().set_registered_model_alias(NAME, "prod", "3")
+    assert go_back(lake, registry) == Moved("2", "3")
+
+
+def test_an_alias_taken_away_in_mlflow_is_recorded_and_a_rollback_puts_it_back(lake, registry):
+    promote(lake, registry, "1")
+    promote(lake, registry, "2")
+    registry._client().delete_registered_model_alias(NAME, "prod")
+    for _ in range(2):
+        settle(lake, registry)
+    assert recorded(lake)[2:] == [("withdrawn", "2", "2", "unknown")]
+    assert go_back(lake, registry) == Moved("2", None)
+    assert go_back(lake, registry) == Moved("1", "2")
+
+
+def test_settling_before_there_is_a_model_leaves_nothing_behind(tmp_path):
+    settle(open_lake(tmp_path / "data"), registry_in(tmp_path / "data"))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".locks"]
+
+
+@settings(max_examples=cases(200, 5_000))
+@given(
+    moves=st.lists(
+        st.one_of(
+            st.tuples(st.just("promoted"), st.sampled_from(VERSIONS)),
+            st.tuples(st.just("refused"), st.sampled_from(VERSIONS)),
+            st.just(("rolled back", "")),
+            st.just(("withdrawn", "")),
+        ),
+        max_size=12,
+    )
+)
+def test_a_rollback_undoes_the_last_move_that_was_not_undone(moves):
+    """Against an oracle that keeps whole states of the past, as an editor's undo does."""
+    undo: list[str | None] = []
+    prod: str | None = None
+    history: list[dict[str, str]] = []
+    for move, version in moves:
+        if move == "refused":
+            history.insert(0, {"decision": move, "model_version": version})
+            continue
+        if move == "rolled back":
+            while undo and undo[-1] is None:
+                undo.pop()
+            assert version_before(history) == (undo[-1] if undo else None)
+            if not undo:
+                continue
+            prod = undo.pop()
+        elif move == "withdrawn":
+            if prod is None:
+                continue
+            undo.append(prod)
+            history.insert(0, {"decision": move, "model_version": prod})
+            prod = None
+            continue
+        else:
+            undo.append(prod)
+            prod = version
+        history.insert(0, {"decision": move, "model_version": str(prod)})
+        assert prod_after(history) == prod
+
+
+# --- a process that is killed between two steps ---
+
+STEPS = ("announced", "moved", "recorded", "finished")
+"""What a move does, one after the other; a process is killed before the first and after each."""
+
+
+def die_after(steps: int) -> None:
+    """Make this process kill itself once so many steps of a move are done."""
+    left = [steps]
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = method(*args, **kwargs)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return step
+
+    for owner, name in (
+        (ModelRegistry, "set_version_tag"),
+        (ModelRegistry, "set_prod"),
+        (Lake, "replace_partition"),
+        (ModelRegistry, "delete_version_tag"),
+    ):
+        setattr(owner, name, counted(getattr(owner, name)))
+
+
+def move_and_die(data_dir: str, move: str, steps: int) -> None:
+    lake, registry = open_lake(Path(data_dir)), registry_in(Path(data_dir))
+    die_after(steps)
+    if move == "rolled back":
+        go_back(lake, registry)
+    else:
+        promote(lake, registry, "3", decided_by="gate" if move == "by the gate" else "ana")
+
+
+@pytest.fixture(scope="module")
+def processes() -> Any:
+    """Fresh single-threaded processes that need not import everything anew: forked from one that did nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "mlflow"])
+    return context
+
+
+MOVES = ("by a person", "rolled back", "by the gate") if FULL else ("by a person",)
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("steps", range(len(STEPS) + 1))
+def test_a_move_that_is_killed_leaves_one_prod_and_a_truthful_record(lake, registry, data_dir, processes, move, steps):
+    promote(lake, registry, "1")
+    promote(lake, registry, "2")
+    before = recorded(lake)
+    child = processes.Process(target=move_and_die, args=(str(data_dir), move, steps))
+    child.start()
+    child.join(timeout=120)
+    assert child.exitcode == -signal.SIGKILL
+
+    prod = registry.prod_version()
+    moved = steps >= STEPS.index("moved") + 1
+    version, row = {
+        "by a person": ("3", ("promoted", "3", "2", "ana")),
+        "by the gate": ("3", ("promoted", "3", "2", "gate")),
+        "rolled back": ("1", ("rolled back", "1", "2", "ben")),
+    }[move]
+    assert prod == (version if moved else "2")
+    for _ in range(2):  # settling again changes nothing
+        settle(lake, registry)
+        assert registry.prod_version() == prod
+        assert recorded(lake) == [*before, *([row] if moved else [])]
+        assert pending(registry) == []
+    assert promote(lake, registry, "3" if prod != "3" else "1").previous == prod
+
+
+def test_what_a_dead_process_announced_is_settled_by_the_next_decision(lake, registry, data_dir, processes):
+    promote(lake, registry, "1")
+    child = processes.Process(target=move_and_die, args=(str(data_dir), "by a person", 2))
+    child.start()
+    child.join(timeout=120)
+    assert promote(lake, registry, "2", decided_by="ben") == Moved("2", "3")
+    assert recorded(lake) == [
+        ("promoted", "1", None, "ana"),
+        ("promoted", "3", "1", "ana"),
+        ("promoted", "2", "3", "ben"),
+    ]
+
+
+def decide_at_once(data_dir: str, version: str, barrier: Any) -> None:
+    lake, registry = open_lake(Path(data_dir)), registry_in(Path(data_dir))
+    barrier.wait(60)
+    promote(lake, registry, version)
+
+
+def test_decisions_made_at_once_follow_one_another(lake, registry, data_dir, processes):
+    barrier = processes.Barrier(len(VERSIONS))
+    children = [
+        processes.Process(target=decide_at_once, args=(str(data_dir), version, barrier)) for version in VERSIONS
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(timeout=120)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    rows = recorded(lake)
+    assert [previous for _, _, previous, _ in rows] == [None, *(version for _, version, _, _ in rows[:-1])]
+    assert registry.prod_version() == rows[-1][1]
