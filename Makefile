@@ -53,14 +53,17 @@ check: $(INSTALLED) ## lint, types, import rules, definitions
 
 # DuckDB's binding reports its own types as leaked when Python exits; pytest's summary shall stay the last line.
 QUIET_EXIT := 2> >(grep -v -e nanobind -e '^ - ' >&2)
+# A worker per core; more than a few would fight over memory and the disk.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: $(INSTALLED) ## the test suites, 10 minutes at most
-	$(BIN)/pytest $(QUIET_EXIT)
+	$(PYTEST) $(QUIET_EXIT)
 
 verify: $(INSTALLED) ## the same suites with all their histories and cases
-	FRAUD_TEST_DEPTH=full $(BIN)/pytest $(QUIET_EXIT)
+	FRAUD_TEST_DEPTH=full $(PYTEST) $(QUIET_EXIT)
 
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra bench -r pyproject.toml
 	$(BIN)/python -m benchmarks $(ROWS)
 
 clean: ## forget the demo's data and its runs
