@@ -59,8 +59,8 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test: $(INSTALLED) ## the test suites, 10 minutes at most
 	$(PYTEST) $(QUIET_EXIT)
 
-verify: $(INSTALLED) ## the same suites with all their histories and cases
-	FRAUD_TEST_DEPTH=full $(PYTEST) $(QUIET_EXIT)
+verify: $(INSTALLED) ## the same suites with all their histories and cases, in another time zone
+	TZ=Pacific/Auckland FRAUD_TEST_DEPTH=full $(PYTEST) $(QUIET_EXIT)
 
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra bench -r pyproject.toml

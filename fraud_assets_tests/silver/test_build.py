@@ -156,7 +156,7 @@ class Platform:
 
     def bits(self) -> dict[str, list[str]]:
         return {
-            key: self.con.execute(f"SELECT x::VARCHAR FROM {self.table(key)} x").fetchall()
+            key: self.con.execute(f"SELECT x::VARCHAR FROM {self.table(key)} x ORDER BY ALL").fetchall()
             for key in sorted(self.builds)
         }
 
