@@ -1,7 +1,7 @@
 """The sensors: every tick compares what is on disk with what should be, and requests the runs that are missing.
 
 What is due is decided in `fraud_assets.staleness`; here only what Dagster must know: which runs are in flight, and
-how often the same cause was tried. No cursor, no events: a lost run or a stopped daemon loses nothing.
+how often the same cause was tried. No cursor and no event decides: a lost run or a stopped daemon loses nothing.
 """
 
 from collections.abc import Iterable
@@ -22,6 +22,7 @@ from fraud_assets.automation.jobs import (
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.promotions import settle
 from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, PlatformState, Request, decide, requests
@@ -79,6 +80,10 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
     ) -> dg.SensorResult:
         landing = landing_zone.look(settle=True, remember=False)
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
+        # Settling costs as much as all the rest of a tick: only where @prod is not what it was when last settled.
+        if (prod := state.prod_version or "") != (context.cursor or ""):
+            settle(lake, model_registry)
+            context.update_cursor(prod)
         plan = decide(state)
         # A first model waits for what has landed and is not built yet, unless that failed for good.
         building, _ = _open_requests(context.instance, state, plan.silver, list(partitions.get_partition_keys()))

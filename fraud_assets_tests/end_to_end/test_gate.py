@@ -1,5 +1,7 @@
 """The gate on real forests over the synthetic feed: what it lets through, and what it does not."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,20 +10,27 @@ from fraud_assets.model.evaluation import Scores, evaluate
 from fraud_assets.model.promotion import PromotionDecision, decide
 from fraud_assets.model.records import FOREST, minus_prod, prod_scorer
 from fraud_assets.model.training import TrainingParameters, fit_pipeline, fraud_score
+from fraud_assets.resources.lake import open_lake
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets_tests.platform import TestPlatform
 
 Days = tuple[pd.DataFrame, pd.DataFrame]
 
 
-@pytest.fixture
-def days(scored_platform: TestPlatform) -> Days:
+@pytest.fixture(scope="module")
+def days(_scored_data: Path) -> Days:
     """Three days to train on, three later ones to evaluate on."""
-    with scored_platform.lake.connect() as connection:
-        rows = connection.sql(f"FROM {scored_platform.lake.select(SILVER_TRANSACTIONS)}").df()
+    lake = open_lake(_scored_data)
+    with lake.connect() as connection:
+        rows = connection.sql(f"FROM {lake.select(SILVER_TRANSACTIONS)}").df()
     is_early = (rows["partition_key"] <= "2026-01-03").to_numpy()
     return rows[is_early], rows[~is_early]
+
+
+@pytest.fixture(scope="module")
+def present(days: Days) -> Scores:
+    """The present `@prod` version's: a forest by the defaults."""
+    return scores(*days)
 
 
 def scores(training: pd.DataFrame, later: pd.DataFrame, **parameters: int) -> Scores:
@@ -39,25 +48,27 @@ def decided(candidate: Scores, production: Scores, later: pd.DataFrame) -> Promo
     return decide(evaluation, signature_matches=True, production="1")
 
 
-def test_a_retraining_with_another_seed_is_promoted(days: Days) -> None:
+def test_a_retraining_with_another_seed_is_promoted(days: Days, present: Scores) -> None:
     training, later = days
-    decision = decided(scores(training, later, random_state=7), scores(training, later), later)
+    decision = decided(scores(training, later, random_state=7), present, later)
     assert decision.promote, decision.reasons
 
 
-def test_a_forest_trained_on_shuffled_columns_is_refused_and_a_better_one_takes_its_place(days: Days) -> None:
+def test_a_forest_trained_on_shuffled_columns_is_refused_and_a_better_one_takes_its_place(
+    days: Days, present: Scores
+) -> None:
     training, later = days
     generator = np.random.default_rng(1)
     shuffled = training.assign(**{name: generator.permutation(training[name]) for name in FEATURE_NAMES})
-    worse, better = scores(shuffled, later), scores(training, later)
-    assert not decided(worse, better, later).promote
-    assert decided(better, worse, later).promote
+    worse = scores(shuffled, later)
+    assert not decided(worse, present, later).promote
+    assert decided(present, worse, later).promote
 
 
-def test_a_score_that_knows_nothing_is_refused_by_all_of_its_quality(days: Days) -> None:
-    training, later = days
+def test_a_score_that_knows_nothing_is_refused_by_all_of_its_quality(days: Days, present: Scores) -> None:
+    _, later = days
     blind = Scores(np.random.default_rng(3).normal(-2, 1.1, len(later)), threshold=0.0, training_alert_rate=0.035)
-    reasons = decided(blind, scores(training, later), later).reasons
+    reasons = decided(blind, present, later).reasons
     assert [reason.partition(" is ")[0].split(" (")[0].rsplit(" ", 1)[0] for reason in reasons[:2]] == [
         "ROC-AUC",
         "average precision",

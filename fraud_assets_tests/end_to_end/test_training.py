@@ -4,9 +4,13 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+import numpy as np
 
+from fraud_assets.model import training
+from fraud_assets.model.records import minus_prod, prod_scorer
+from fraud_assets.resources.model_registry import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.promotions import decisions, roll_back
-from fraud_assets.resources.tables import PREDICTIONS
+from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets_tests.platform import TestPlatform
 
 
@@ -25,6 +29,84 @@ def shown(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
         event for event in result.all_events if event.is_step_materialization and event.asset_key == dg.AssetKey(asset)
     ]
     return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def gate(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    """What the check of the promotion says."""
+    [check] = [check for check in result.get_asset_check_evaluations() if check.check_name == "candidate_was_promoted"]
+    return check
+
+
+def register_trained_on_shuffled_columns(platform: TestPlatform) -> dg.ExecuteInProcessResult:
+    """Register a forest that saw version 1's training rows, each column in an order of its own; else like version 1."""
+    registry, lake = platform.model_registry, platform.lake
+    tags = registry.version_tags("1")
+    keys = [key for key in platform.state().silver if tags["train_start"] <= key <= tags["train_end"]]
+
+    @dg.asset(hooks={mark_mlflow_run_failed})
+    def shuffled_forest(mlflow: dg.ResourceParam[Any]) -> None:
+        with lake.connect() as connection:
+            rows = training.read_training_rows(connection, lake.select(SILVER_TRANSACTIONS, keys=keys), max_rows=10_000)
+        assert len(rows) == int(tags["training_rows"])
+        generator = np.random.default_rng(1)
+        shuffled = rows.assign(**{name: generator.permutation(rows[name]) for name in rows})
+        trained = training.train(shuffled, training.TrainingParameters())
+        mlflow.log_param("columns", "shuffled")
+        registry.register(
+            trained.pipeline,
+            scorer=trained.scorer,
+            threshold=trained.threshold,
+            training_distribution=trained.distribution,
+            input_example=trained.example(),
+            tags={name: value for name, value in tags.items() if name != "dagster_run_id"},
+        )
+
+    return dg.materialize(
+        [shuffled_forest],
+        instance=platform.instance,
+        resources={"model_registry": registry, "mlflow": tracked_run, "io_manager": dg.mem_io_manager},
+    )
+
+
+def test_a_forest_trained_on_shuffled_columns_is_refused_with_reasons_and_a_retraining_is_promoted(
+    scored_platform: TestPlatform,
+) -> None:
+    registry, lake = scored_platform.model_registry, scored_platform.lake
+    job = scored_platform.definitions.resolve_job_def("training_job")
+    assert register_trained_on_shuffled_columns(scored_platform).success
+    assert registry.latest_version() == "2"
+
+    refused = job.execute_in_process(
+        instance=scored_platform.instance,
+        asset_selection=[dg.AssetKey("evaluation_metrics"), dg.AssetKey("prod_model")],
+        raise_on_error=False,
+    )
+
+    assert refused.success
+    check = gate(refused)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    reason = str(check.metadata["reason"].value)
+    assert "outside" in reason
+    assert f"Version 2 was refused by gate: {reason}" == check.description
+    assert registry.prod_version() == "1"
+    assert shown(refused, "prod_model")["prod_version"] == "1"
+    # The record says what it was decided on, beside @prod on the same rows.
+    assert scored_platform.rows(
+        "SELECT decision, previous_version, decided_by, reason FROM {t} WHERE model_version = '2'", t=PROMOTIONS
+    ) == [("refused", "1", "gate", reason)]
+    beside = scored_platform.rows("SELECT DISTINCT scored_by FROM {t} WHERE model_version = '2'", t=EVALUATION_METRICS)
+    assert {(prod_scorer("1"),), (minus_prod("1"),)} <= set(beside)
+
+    promoted = train(scored_platform, random_state=7)
+
+    assert promoted.success
+    assert gate(promoted).passed
+    assert registry.prod_version() == "3"
+    assert [(row["model_version"], row["decision"], row["previous_version"]) for row in decisions(lake)] == [
+        ("3", "promoted", "1"),
+        ("2", "refused", "1"),
+        ("1", "promoted", None),
+    ]
 
 
 def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scored_platform: TestPlatform) -> None:
@@ -53,6 +135,7 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     assert run.data.tags["dagster_run_id"] == second.tags["dagster_run_id"] == result.run_id
     assert metadata["threshold"] == float(second.tags["threshold"]) > 0.0
     assert run.data.params["training_data_version"] == metadata["training_data_version"]
+    assert run.inputs is not None
     [data] = run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == (
         "silver.silver_transactions_base",
@@ -82,7 +165,7 @@ def test_a_refused_candidate_fails_a_check_that_says_why_and_prod_stays(scored_p
     result = train(scored_platform, evaluation_share=0.15, max_rows=1_000)
 
     assert result.success
-    [check] = [check for check in result.get_asset_check_evaluations() if check.check_name == "candidate_was_promoted"]
+    check = gate(result)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "not measurable" in str(check.metadata["reason"].value)
     assert registry.prod_version() == "1"
@@ -92,7 +175,7 @@ def test_a_refused_candidate_fails_a_check_that_says_why_and_prod_stays(scored_p
     assert (tags["training_rows"], tags["available_rows"]) == ("1000", str(available))
 
 
-def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_with_the_next_decision(
+def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_by_that_run(
     scored_platform: TestPlatform,
 ) -> None:
     registry = scored_platform.model_registry
@@ -111,6 +194,7 @@ def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_with_the_next_deci
     scored_platform.run()
 
     assert scored_platform.state().gold["2026-01-07"].model_version == "1"
+    assert (decisions(scored_platform.lake)[0]["model_version"], registry.prod_version()) == ("1", "1")
     moved = roll_back(scored_platform.lake, registry, decided_by="ana", reason="back", provenance={})
     assert (moved.version, moved.previous) == ("2", "1")
     assert [(row["decision"], row["model_version"], row["decided_by"]) for row in decisions(scored_platform.lake)] == [

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.model_registry import FEED_TAG, ModelRegistry, NoModelError
 from fraud_assets.resources.promotions import PENDING_TAG, Moved, carry_out, decisions, roll_back, settle
 from fraud_assets_tests.depth import FULL, cases
+from fraud_assets_tests.platform import TestPlatform
 
 NAME = "fraud_isolation_forest"
 VERSIONS = ("1", "2", "3")
@@ -65,6 +67,21 @@ def promote(lake: Lake, registry: ModelRegistry, version: str, **arguments: Any)
 
 def go_back(lake: Lake, registry: ModelRegistry) -> Moved:
     return roll_back(lake, registry, decided_by="ben", reason="for a test", provenance={})
+
+
+def tick(platform: TestPlatform, cursor: str | None) -> str | None:
+    """Let the scoring sensor look once; return the cursor that it leaves."""
+    with dg.build_sensor_context(
+        instance=platform.instance,
+        cursor=cursor,
+        resources={
+            "lake": platform.lake,
+            "landing_zone": platform.landing_zone,
+            "model_registry": platform.model_registry,
+        },
+    ) as context:
+        platform.definitions.resolve_sensor_def("unscored_partitions_sensor")(context)
+        return context.cursor
 
 
 def recorded(lake: Lake) -> list[tuple[str, str, str | None, str]]:
@@ -121,6 +138,37 @@ def test_a_move_made_in_mlflow_itself_is_recorded_once_and_can_be_rolled_back(la
     assert recorded(lake)[1:] == [("promoted", "3", "1", "unknown")]
     assert decisions(lake)[0]["reason"] == "moved in MLflow itself"
     assert go_back(lake, registry) == Moved("1", "3")
+
+
+@pytest.mark.parametrize("face", ["run", "sensor"])
+def test_a_run_and_a_tick_of_the_sensor_record_a_move_made_in_mlflow_itself(lake, registry, data_dir, instance, face):
+    promote(lake, registry, "1")
+    platform, cursor = TestPlatform(data_dir, instance), None
+    for moved_to in ("3", None):
+        if moved_to is None:
+            registry._client().delete_registered_model_alias(NAME, "prod")
+        else:
+            registry._client().set_registered_model_alias(NAME, "prod", moved_to)
+        for _ in range(2):
+            if face == "run":
+                platform.run()
+            else:
+                cursor = tick(platform, cursor)
+    assert recorded(lake)[1:] == [("promoted", "3", "1", "unknown"), ("withdrawn", "3", "3", "unknown")]
+
+
+def test_a_tick_settles_only_where_prod_moved_since_it_last_did(lake, registry, data_dir, instance, monkeypatch):
+    promote(lake, registry, "1")
+    platform = TestPlatform(data_dir, instance)
+    cursor = tick(platform, None)
+    assert cursor == "1"
+    settled: list[str] = []
+    monkeypatch.setattr("fraud_assets.automation.sensors.settle", lambda *_: settled.append("once"))
+    assert tick(platform, cursor) == "1"
+    assert settled == []
+    registry._client().set_registered_model_alias(NAME, "prod", "2")
+    assert tick(platform, cursor) == "2"
+    assert settled == ["once"]
 
 
 def test_a_rollback_sees_a_move_that_was_made_in_mlflow_a_moment_ago(lake, registry):
@@ -277,6 +325,25 @@ def test_what_a_dead_process_announced_is_settled_by_the_next_decision(lake, reg
         ("promoted", "3", "1", "ana"),
         ("promoted", "2", "3", "ben"),
     ]
+
+
+@pytest.mark.parametrize("face", ["run", "sensor"])
+def test_a_move_killed_once_the_alias_stood_is_recorded_by_the_next_run_or_tick(
+    lake, registry, data_dir, processes, instance, face
+):
+    promote(lake, registry, "1")
+    platform = TestPlatform(data_dir, instance)
+    cursor = tick(platform, None)
+    child = processes.Process(target=move_and_die, args=(str(data_dir), "by a person", STEPS.index("moved") + 1))
+    child.start()
+    child.join(timeout=120)
+    assert (recorded(lake)[1:], registry.prod_version()) == ([], "3")
+    if face == "run":
+        platform.run()
+    else:
+        tick(platform, cursor)
+    assert recorded(lake)[1:] == [("promoted", "3", "1", "ana")]
+    assert pending(registry) == []
 
 
 def decide_at_once(data_dir: str, version: str, barrier: Any) -> None:
