@@ -96,7 +96,7 @@ class Scorer:
         """Return float64 (n_samples,) for float64 X (n_samples, n_features), bit for bit scikit-learn's.
 
         Columns are in the order of `feature_names`. NaN takes the side that each split of the forest chose for
-        missing values; infinity is refused. Both are scikit-learn's behaviour.
+        missing values; infinity is refused, as StandardScaler refuses it. Both are scikit-learn's behaviour.
 
         Raises:
             ValueError: X has another shape or holds an infinite value.
@@ -117,9 +117,15 @@ class Scorer:
 
     def percentile(self, scores: np.ndarray) -> np.ndarray:
         """Return the share of training rows that scored lower, NaN when the training scores are unknown."""
-        if not len(self.training_scores):
+        known = self.training_scores
+        if not len(known):
             return np.full(np.shape(scores), np.nan)
-        return np.searchsorted(self.training_scores, scores, side="left") / len(self.training_scores)
+        if len(scores) <= _NUMPY_ROWS or len(known) > np.iinfo(np.uint16).max:
+            return np.searchsorted(known, scores, side="left") / len(known)
+        # The share is a rank among the training scores, as a value's is among the cuts of its feature.
+        ranks, has_nan = np.empty((1, len(scores)), np.uint16), np.empty(len(scores), np.bool_)
+        _kernels().rank_rows(np.ascontiguousarray(scores)[:, None], *self._score_ranking, ranks, has_nan)
+        return ranks[0] / len(known)
 
     def verify(self, pipeline: "Pipeline", X: np.ndarray) -> None:  # noqa: N803
         """Return when each of the three ways of scoring X gives the pipeline's scores, bit for bit.
@@ -198,14 +204,17 @@ class Scorer:
     def _ranking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _kernels().prepare_ranking(self.cuts)
 
+    @cached_property
+    def _score_ranking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _kernels().prepare_ranking([self.training_scores])
+
     def _finish(self, exponents: np.ndarray) -> np.ndarray:
         """Turn exponents into scores, in place, by the rest of scikit-learn's expressions.
 
-        The power is numpy's, as there. The negation belongs to them: it decides the sign of a zero.
+        The power is numpy's, as there. The negation belongs to them: it decides the sign of a zero. Only the last
+        step writes where the exponents stood: numpy is slow to see that a step on one row may overwrite its input.
         """
-        np.power(_TWO, exponents, exponents)
-        np.subtract(-self.offset, exponents, exponents)
-        return np.negative(exponents, exponents)
+        return np.negative(-self.offset - np.power(_TWO, exponents), exponents)
 
     def _score_with_numpy(self, rows: np.ndarray, scores: np.ndarray) -> bool:
         """Score some rows at a time: all their walks take a step together."""
@@ -241,12 +250,11 @@ class Scorer:
 
     def _score_chunk(self, rows: np.ndarray, scores: np.ndarray) -> bool:
         kernels, n = _kernels(), len(rows)
-        cuts, grids, starts = self._ranking
-        if cuts.shape[1] > np.iinfo(np.uint16).max:
+        if max(map(len, self.cuts)) > np.iinfo(np.uint16).max:
             return self._score_by_walking(rows, scores)
         ranks = np.empty((rows.shape[1], n), np.uint16)
         has_nan = np.zeros(n, np.bool_)
-        if not kernels.rank_rows(rows, cuts, grids, starts, ranks, has_nan):
+        if not kernels.rank_rows(rows, *self._ranking, ranks, has_nan):
             return False
         first, distinct, ends = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32)
         distinct = distinct[: kernels.find_equal(ranks, first, distinct)]

@@ -28,7 +28,7 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     """Return the forest's share of a Scorer's fields: its splits on raw values, without those that decide nothing.
 
     Raises:
-        ScorerMismatch: a step is unknown, or a path length cannot be represented.
+        ScorerMismatch: a step is unknown, or path lengths or features outnumber 16 bits.
     """
     import sklearn
     from sklearn.ensemble import IsolationForest
@@ -64,8 +64,9 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     average = np.concatenate([_average_path_length(tree.n_node_samples) for tree in trees])
     values, ordinal = np.unique(depth + average - 1.0, return_inverse=True)  # its expression, in its order
     values = np.append(values, 0.0)
-    if len(values) > np.iinfo(np.uint16).max:
-        raise ScorerMismatch(f"{len(values)} distinct path lengths do not fit 16 bits")
+    for number, what in ((len(values), "distinct path lengths"), (n_features, "features")):
+        if number > np.iinfo(np.uint16).max:
+            raise ScorerMismatch(f"{number} {what} do not fit 16 bits")
 
     for level in range(int(depth.max()), 0, -1):
         at = np.flatnonzero(split & (depth == level))

@@ -20,16 +20,14 @@ _SAMPLE: Final = 32
 # Rows looked at to choose a split: enough to find the widest feature, few enough to cost nothing.
 _GROUP: Final = 8
 # Trees that are walked at once, and added in one pass over a block while the sum stays in a register.
-_CELLS: Final = 4096
-# Cells of a feature's grid: few cuts share one, and the table of a feature stays in the first-level cache.
-_GRID: Final = np.dtype([("center", "<f8"), ("width", "<f8"), ("shift", "<i4"), ("lowest", "<i4"), ("window", "<i4")])
-# How a feature's values find their cell, and how many cuts its fullest cell holds.
+_CELLS: Final = 65_536
+# A value's cell is the upper half of its float32: 128 cells in each octave, so few cuts share one.
 THREADS: Final[int] = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
 # The cores that this process may use.
 
 _ROWS: Final = numba.types.Array(numba.float64, 2, "C", readonly=True)
 # Read-only, so that what pyarrow and pandas hand out is taken as it is.
-_NODES, _GRIDS = numba.from_dtype(NODE)[::1], numba.from_dtype(_GRID)[::1]
+_NODES = numba.from_dtype(NODE)[::1]
 _I4, _U4, _F8, _BOOL = numba.int32[::1], numba.uint32[::1], numba.float64[::1], numba.boolean[::1]
 _RANKS = numba.uint16[:, ::1]
 
@@ -43,7 +41,7 @@ def _compiled(*arguments: Any, returns: Any = numba.void) -> Callable[..., Any]:
     def compile_now(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(returns(*arguments), nogil=True, cache=True)(function)
-        except RuntimeError:  # numba found no folder that it may write: compile for this process alone
+        except (RuntimeError, OSError):  # numba found no folder that it may write, or cannot: compile for this process
             return numba.njit(returns(*arguments), nogil=True)(function)
 
     return compile_now
@@ -57,30 +55,19 @@ def _step(row, nodes, at):
 
 
 def prepare_ranking(cuts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what `rank_rows` needs: sorted cuts padded to one length, a grid per feature, and where a cell's begin.
-
-    A feature's grid has finer cells where its cuts are dense, so that a cell holds few of them.
-    """
+    """Return what `rank_rows` needs: sorted cuts padded to one length, where each cell's begin, how many a cell has."""
     padded = np.full((len(cuts), max(1, *map(len, cuts))), np.inf)
-    grids, starts = np.zeros(len(cuts), _GRID), np.zeros((len(cuts), _CELLS), np.int32)
+    starts, windows = np.zeros((len(cuts), _CELLS), np.uint16), np.zeros(len(cuts), np.int32)
     for f, own in enumerate(cuts):
-        if not len(own):  # no split asks for this feature
-            continue
-        padded[f, : len(own)] = own
-        own = np.maximum(own, np.finfo(np.float64).min)  # a cut at -inf, which nothing reaches, has no distance
-        low, center, high = np.quantile(own, [0.1, 0.5, 0.9], method="nearest")
-        width = min(max(high - low, 1e-30), 1e30)
-        found = np.empty(len(own), np.int32)
-        keys(own, center, width, found)
-        shift = 1  # at least, so that no difference of keys leaves 32 bits
-        while (found[-1] >> shift) - (found[0] >> shift) >= _CELLS:
-            shift += 1
-        cell = (found >> shift) - (found[0] >> shift)
-        count = np.bincount(cell, minlength=_CELLS)
-        grids[f] = center, width, shift, found[0] >> shift, count.max()
-        # A window may begin early, since the cuts before its cell lie below every value of the cell.
-        starts[f] = np.minimum(np.cumsum(count) - count, len(own) - count.max())
-    return padded, grids, starts
+        if len(own):  # otherwise no split asks for this feature
+            padded[f, : len(own)] = own
+            found = np.empty(len(own), np.int32)
+            find_cells(own, found)
+            count = np.bincount(found, minlength=_CELLS)
+            windows[f] = count.max()
+            # A window may begin early, since the cuts before its cell lie below every value of the cell.
+            starts[f] = np.minimum(np.cumsum(count) - count, len(own) - windows[f])
+    return padded, starts, windows
 
 
 @_compiled(_ROWS, _NODES, _U4, _U4, _F8, numba.int64, numba.float64, _F8, returns=numba.boolean)
@@ -105,20 +92,19 @@ def walk(rows, nodes, ordinals, roots, values, steps, denominator, exponents):
     return not infinite
 
 
-@_compiled(_F8, numba.float64, numba.float64, _I4)
-def keys(values, center, width, found):
-    """Write an integer per value that never falls as values rise: linear near `center`, logarithmic beyond `width`.
+@_compiled(_F8, _I4)
+def find_cells(values, found):
+    """Write each value's cell, which never falls as values rise: the bits of floats are ordered as integers are.
 
-    The bits of a positive float are such an integer, by equal steps in each octave.
+    The sum turns -0.0 into 0.0, which is equal to it and must not lie in a cell above.
     """
-    origin = np.float32(width).view(np.int32)
     for r in range(len(values)):
-        distance = np.float32(abs(values[r] - center) + width).view(np.int32) - origin
-        found[r] = distance if values[r] >= center else -distance
+        bits = np.int32(np.float32(values[r] + 0.0).view(np.int32) >> 16)
+        found[r] = (bits if bits >= 0 else bits ^ 0x7FFF) + 0x8000
 
 
-@_compiled(_ROWS, numba.float64[:, ::1], _GRIDS, numba.int32[:, ::1], _RANKS, _BOOL, returns=numba.boolean)
-def rank_rows(rows, cuts, grids, starts, ranks, has_nan):
+@_compiled(_ROWS, numba.float64[:, ::1], _RANKS, _I4, _RANKS, _BOOL, returns=numba.boolean)
+def rank_rows(rows, cuts, starts, windows, ranks, has_nan):
     """Write ranks (n_features, n_samples): how many of its feature's cuts lie below a value. False on infinity.
 
     The value's cell says where a window of cuts begins, and a binary search within it finds the rank.
@@ -133,13 +119,10 @@ def rank_rows(rows, cuts, grids, starts, ranks, has_nan):
                 values[r] = value
                 infinite |= np.isinf(value)
                 has_nan[start + r] |= np.isnan(value)
-            grid = grids[f]
-            keys(values[:m], grid.center, grid.width, found)
-            for r in range(m):
-                found[r] = min(max((found[r] >> grid.shift) - grid.lowest, 0), _CELLS - 1)
+            find_cells(values[:m], found)
             for r in range(m):
                 found[r] = starts[f, found[r]]
-            length = grid.window
+            length = windows[f]
             while length > 0:  # one step for all rows before the next, so that no row waits for its own memory
                 half = np.int32((length + 1) >> 1)
                 for r in range(m):

@@ -1,5 +1,6 @@
 """The compiled scorer against scikit-learn: every bit of every score, and nothing loaded that is not needed."""
 
+import importlib.util
 import json
 import pickle
 import subprocess
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core import config
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -67,6 +69,20 @@ def reference(pipeline: Pipeline, rows: np.ndarray) -> np.ndarray:
         return -pipeline.decision_function(rows)
 
 
+def ways_of(scorer: Scorer) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Every way to the scores of many rows: as they come, in blocks, walked by numba, walked by numpy."""
+
+    def alone(way: Callable[[np.ndarray, np.ndarray], bool]) -> Callable[[np.ndarray], np.ndarray]:
+        def score(rows: np.ndarray) -> np.ndarray:
+            scores = np.empty(len(rows))
+            assert way(np.ascontiguousarray(rows), scores)
+            return scores
+
+        return score
+
+    return [scorer.score, *map(alone, (scorer._score_in_chunks, scorer._score_by_walking, scorer._score_with_numpy))]
+
+
 @pytest.fixture(scope="module")
 def training_rows() -> np.ndarray:
     return transactions(np.random.default_rng(1), 4_000)
@@ -92,7 +108,9 @@ def test_every_score_has_the_bits_of_scikit_learn(family: str) -> None:
     pipeline = fitted(rows)
     scorer = Scorer.from_pipeline(pipeline)
     new = FAMILIES[family](random, cases(3_000, 100_000))
-    assert same_bits(scorer.score(new), reference(pipeline, new))
+    expected = reference(pipeline, new)
+    for way in ways_of(scorer):
+        assert same_bits(way(new), expected)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +120,7 @@ def test_every_score_has_the_bits_of_scikit_learn(family: str) -> None:
         {"n_estimators": 7},
         {"n_estimators": 8},
         {"n_estimators": 300, "max_samples": 64},
+        {"n_estimators": 60, "max_samples": 1_024},
         {"n_estimators": 100, "max_samples": 4_096},
         {"max_samples": 2},
         {"max_features": 3},
@@ -167,11 +186,20 @@ def test_a_rank_counts_the_cuts_below_a_value(cuts: list[list[float]], magnitude
     own = [np.unique(np.append(random.normal(size=300) * 10.0**magnitude, few)) for few in cuts]
     own = [values[values < np.inf] for values in own]
     with np.errstate(over="ignore"):  # the largest number has an infinite neighbour
-        near = [np.concatenate([values, np.nextafter(values, np.inf), random.normal(size=9)]) for values in own]
+        near = [
+            np.concatenate([[0.0, -0.0], values, np.nextafter(values, np.inf), random.normal(size=9)]) for values in own
+        ]
     rows = np.column_stack([np.resize(values[np.isfinite(values)], 1_100) for values in near])
     ranks, has_nan = np.empty(rows.shape[::-1], np.uint16), np.zeros(len(rows), np.bool_)
     assert scorer_kernels.rank_rows(rows, *scorer_kernels.prepare_ranking(own), ranks, has_nan)
     assert ranks.tolist() == [np.searchsorted(values, rows[:, f]).tolist() for f, values in enumerate(own)]
+
+
+def test_a_zero_is_not_above_a_cut_at_minus_zero() -> None:
+    ranks, has_nan = np.empty((1, 4), np.uint16), np.zeros(4, np.bool_)
+    rows = np.array([[0.0], [-0.0], [5e-324], [-5e-324]])
+    assert scorer_kernels.rank_rows(rows, *scorer_kernels.prepare_ranking([np.array([-0.0, 1.0])]), ranks, has_nan)
+    assert ranks.tolist() == [[0, 0, 1, 0]]
 
 
 def test_values_at_and_next_to_every_cut_have_the_bits_of_scikit_learn(pipeline: Pipeline, scorer: Scorer) -> None:
@@ -219,6 +247,85 @@ def test_a_row_on_the_boundary_keeps_the_sign_of_zero(training_rows: np.ndarray)
     scores = Scorer.from_pipeline(pipeline).score(training_rows[:101])
     assert np.signbit(scores[scores == 0.0]).all()
     assert (scores == 0.0).any()
+
+
+def forest_with_cuts(number: int) -> Scorer:
+    """A full tree whose cuts are 0 to 65,534 and whose leaf of rank k adds k % 1,000; then trees of one cut each."""
+    depth = 16
+    nodes = np.zeros(2 ** (depth + 1) - 1, scorer_compiler.NODE)  # level by level, the node of a level's place p
+    ordinals = np.zeros(len(nodes), np.uint32)
+    for level in range(depth):
+        place, first = np.arange(2**level), 2**level - 1
+        cut = place * 2 ** (depth - level) + 2 ** (depth - level - 1) - 1
+        nodes["cut"][first + place], ordinals[first + place] = cut, cut
+        nodes["left"][first + place] = 2 * (first + place) + 1
+    leaves = np.arange(2**depth - 1, len(nodes))
+    ordinals[leaves] = np.arange(2**depth) % 1_000
+    stumps = np.zeros(3 * (number - 2**depth + 1), scorer_compiler.NODE)
+    last = len(nodes) + len(stumps)
+    for n in range(number - 2**depth + 1):
+        stumps[3 * n] = (2.0**depth - 1 + n, len(nodes) + 3 * n + 1, 0, 0)
+        ordinals = np.append(ordinals, [2**depth - 1 + n, 0, 1_000 + n]).astype(np.uint32)
+    nodes = np.concatenate([nodes, stumps, np.zeros(1, scorer_compiler.NODE)])
+    is_leaf = nodes["left"] == 0
+    nodes["cut"][is_leaf], nodes["left"][is_leaf] = np.inf, np.flatnonzero(is_leaf)
+    values = np.arange(1_100.0)
+    return Scorer(
+        nodes=nodes,
+        ordinals=np.append(ordinals, 0).astype(np.uint32),
+        roots=np.resize([0, *range(2 ** (depth + 1) - 1, last, 3), *[last] * 7], 8).astype(np.uint32),
+        values=values,
+        training_scores=np.empty(0),
+        feature_names=("x",),
+        denominator=-1e4,
+        offset=0.0,
+        steps=depth,
+        threshold=0.0,
+        sklearn_version="",
+    )
+
+
+@pytest.mark.parametrize("number", [2**16 - 1, 2**16, 2**16 + 2])
+def test_the_highest_rank_of_16_bits_and_the_next_do_not_wrap(number: int) -> None:
+    scorer = forest_with_cuts(number)
+    assert [len(cuts) for cuts in scorer.cuts] == [number]
+    rows = np.concatenate([np.arange(-2.0, number + 2), np.arange(number) + 0.5])[:, None]
+    rank = np.searchsorted(np.arange(number), rows[:, 0])
+    total = np.minimum(rank, 2**16 - 1) % 1_000.0
+    for n in range(number - 2**16 + 1):
+        total += (rows[:, 0] > 2**16 - 1 + n) * (1_000.0 + n)
+    expected = 2.0 ** (total / -1e4)
+    for way in ways_of(scorer):
+        assert same_bits(way(rows), expected)
+
+
+@pytest.fixture(scope="module")
+def large_forest() -> Pipeline:
+    rows = np.random.default_rng(12).normal(size=(4_096, 8))
+    return fitted(rows, n_estimators=110, max_samples=4_096, contamination="auto")
+
+
+def test_nodes_that_outnumber_16_bits_keep_their_numbers(large_forest: Pipeline) -> None:
+    scorer = Scorer.from_pipeline(large_forest)
+    assert len(scorer.nodes) > 2**16
+    new = np.random.default_rng(13).normal(size=(1_000, 8))
+    expected = reference(large_forest, new)
+    for way in ways_of(scorer):
+        assert same_bits(way(new), expected)
+
+
+def test_path_lengths_that_outnumber_16_bits_are_refused(large_forest: Pipeline) -> None:
+    pipeline = pickle.loads(pickle.dumps(large_forest))
+    for n, tree in enumerate(pipeline[-1].estimators_):  # no two nodes of the forest end alike
+        tree.tree_.n_node_samples[:] = 3 + n * 1_000 + np.arange(tree.tree_.node_count)
+    with pytest.raises(ScorerMismatch, match="distinct path lengths do not fit 16 bits"):
+        Scorer.from_pipeline(pipeline)
+
+
+def test_features_that_outnumber_16_bits_are_refused() -> None:
+    rows = np.arange(3.0)[:, None].repeat(2**16, axis=1)
+    with pytest.raises(ScorerMismatch, match="65536 features do not fit 16 bits"):
+        Scorer.from_pipeline(fitted(rows, n_estimators=1))
 
 
 def test_a_forest_with_more_cuts_than_16_bits_count_scores_alike() -> None:
@@ -371,6 +478,16 @@ def test_percentiles_of_many_training_rows_are_exact_to_a_ten_thousandth(pipelin
     assert len(scorer.training_scores) == 10_001
 
 
+@settings(max_examples=cases(15, 300), deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=50), st.integers(0, 2**32))
+def test_percentiles_of_many_rows_are_those_of_each_alone(scorer: Scorer, known: list[float], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    training = np.sort(np.append(np.repeat(known, 20), random.normal(size=200) * random.choice([1.0, 1e-9])))
+    some = replace(scorer, training_scores=training)
+    scores = random.choice([*training, *np.nextafter(training, 9.0), *random.normal(size=99), -9.0, 9.0], 10_500)
+    assert same_bits(some.percentile(scores), np.searchsorted(training, scores, side="left") / len(training))
+
+
 def test_percentiles_are_missing_without_training_scores(pipeline: Pipeline) -> None:
     assert np.isnan(Scorer.from_pipeline(pipeline).percentile(np.zeros(3))).all()
 
@@ -456,13 +573,41 @@ assert not heavy, heavy
 # numba
 
 
-def test_without_a_folder_for_its_cache_numba_compiles_for_this_process() -> None:
-    namespace: dict[str, Any] = {}
-    exec("def double(x):\n    return 2 * x", namespace)  # code without a file has no cache folder
+@pytest.fixture
+def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], int]:
+    """A function that numba can compile, in a file whose neighbourhood a test may spoil."""
+    (tmp_path / "doubling.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "doubling.py"))  # no folder: numba's second choice fails
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    spec = importlib.util.spec_from_file_location("doubling", tmp_path / "doubling.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    spec.loader.exec_module(module)
+    return module.double
+
+
+def test_without_a_folder_for_its_cache_numba_compiles_for_this_process(
+    double: Callable[[int], int], tmp_path: Path
+) -> None:
+    (tmp_path / "__pycache__").write_text("a file, where a folder ought to be")
     with pytest.raises(RuntimeError, match="no locator available"):
-        numba.njit(cache=True)(namespace["double"])
-    double = scorer_kernels._compiled(numba.int64, returns=numba.int64)(namespace["double"])
-    assert double(21) == 42
+        numba.njit(cache=True)(double)
+    assert scorer_kernels._compiled(numba.int64, returns=numba.int64)(double)(21) == 42
+
+
+def test_a_cache_that_takes_no_file_leaves_numba_to_compile_for_this_process(
+    double: Callable[[int], int], tmp_path: Path
+) -> None:
+    compile_now = scorer_kernels._compiled(numba.int64, returns=numba.int64)
+    assert compile_now(double)(21) == 42
+    (index,) = (tmp_path / "__pycache__").glob("*.nbi")
+    index.unlink()
+    index.mkdir()
+    with pytest.raises(IsADirectoryError):
+        numba.njit(numba.int64(numba.int64), cache=True)(double)
+    assert compile_now(double)(21) == 42
 
 
 def test_kernels_are_compiled_once_and_kept() -> None:
