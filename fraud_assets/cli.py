@@ -182,6 +182,7 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
     if version == platform.model_registry.prod_version():
         click.echo(f"Version {version} is behind @prod already.")
         return
+    platform.model_registry.verify(version)  # else every scoring after this would refuse it
     moved = carry_out(
         platform.lake,
         platform.model_registry,

@@ -267,6 +267,13 @@ def test_sql_shows_rows_and_explains_mistakes_in_one_line(run: Run, scored: Test
     assert "read-only" in write.output
 
 
+def _artifacts(platform: TestPlatform) -> Path:
+    registry = platform.model_registry
+    experiment = registry._client().get_experiment_by_name(registry.experiment_name)
+    assert experiment is not None
+    return Path(experiment.artifact_location.removeprefix("file://"))
+
+
 def test_promote_and_rollback_move_prod_on_the_record(run: Run, scored: TestPlatform) -> None:
     nothing = run("rollback")
     unknown = run("promote", "9")
@@ -280,7 +287,13 @@ def test_promote_and_rollback_move_prod_on_the_record(run: Run, scored: TestPlat
     history = run(
         "sql", "SELECT model_version, decision, decided_by FROM model.promotions ORDER BY decided_at DESC LIMIT 2"
     )
+    of_version_2 = max(_artifacts(scored).rglob("scoring.json"), key=lambda file: file.stat().st_mtime)
+    of_version_2.write_text(of_version_2.read_text() + " ")
+    tampered = run("promote", "2")
 
+    assert tampered.exit_code == 1
+    assert "Version 2 of fraud_isolation_forest" in tampered.output
+    assert "is not what was registered (scoring.json was changed)" in tampered.output
     assert nothing.exit_code == 1
     assert "no version to go back to" in nothing.output
     assert unknown.exit_code == 1

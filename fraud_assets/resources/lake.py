@@ -284,9 +284,12 @@ class Lake(dg.ConfigurableResource):
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         try:
-            return DeltaTable(self._uri(table), version=version)
+            opened = DeltaTable(self._uri(table), version=version)
         except TableNotFoundError:
             return None
+        if {field.name for field in opened.schema().fields} != set(table.schema.names):
+            raise _of_other_columns(self._uri(table))
+        return opened
 
     def _create(self, table: Table) -> None:
         if self._open(table) is not None:
@@ -344,15 +347,19 @@ def _writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except SchemaMismatchError as error:
-        raise LakeError(
-            f"{path} was made by a version of fraud_assets with other columns. Move it aside: what landed is not "
-            "touched, and `fraud-assets run` builds the table anew."
-        ) from error
+        raise _of_other_columns(path) from error
     except (OSError, DeltaError, duckdb.IOException) as error:
         if isinstance(error, DeltaError) and "(os error " not in str(error):
             raise
         reason = " ".join(_DECORATION.sub("", str(error)).split())
         raise LakeError(f"{path} cannot be written: {reason}. Check FRAUD_DATA_DIR.") from error
+
+
+def _of_other_columns(path: str | Path) -> LakeError:
+    return LakeError(
+        f"{path} was made by a version of fraud_assets with other columns. Move it aside: what landed is not "
+        "touched, and `fraud-assets run` builds the table anew."
+    )
 
 
 def _select_files(table: Table, files: Sequence[str]) -> str:

@@ -297,6 +297,16 @@ class ModelRegistry(dg.ConfigurableResource):
             pipeline: Any = load_model(str(folder))
         return pipeline
 
+    def verify(self, version: str) -> None:
+        """Return where the version's files are those that were registered.
+
+        Raises:
+            NoModelError: When there is no such version.
+            TamperedVersionError: When they are not.
+        """
+        with self._verified(version):
+            pass
+
     def training_distribution(self, version: str) -> dict[str, Any]:
         """Return the distribution of features and score over the rows that trained the version.
 

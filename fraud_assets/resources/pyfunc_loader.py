@@ -43,11 +43,15 @@ class FraudModel:
 
 
 def file_digests(root: Path) -> dict[str, str]:
-    """Return the sha256 of every file under `root`, by its path from there; what Python caches is left out."""
+    """Return the sha256 of every file under `root`, by its path from there.
+
+    Left out are what Python caches, and `metadata/`, a folder that Databricks adds: nothing is loaded from it.
+    """
+    files = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if "__pycache__" not in name.parts and name.parts[0] != "metadata"
     }
 
 
@@ -64,8 +68,7 @@ def changed_files(root: Path) -> list[str]:
     except (OSError, ValueError, TypeError):
         return [f"{FILES} is missing or damaged"]
     found = file_digests(root)
-    # Databricks adds a folder of its own.
-    added = [name for name in found if name not in {*listed, *_NOT_LISTED} and not name.startswith("metadata/")]
+    added = [name for name in found if name not in {*listed, *_NOT_LISTED}]
     return [
         *(f"{name} was changed" for name in listed if name in found and found[name] != listed[name]),
         *(f"{name} is missing" for name in listed if name not in found),

@@ -58,7 +58,7 @@ def aggregate_windows(
     Args:
         card: int, a code from 0 per card; at most 10**8 cards.
         product: int, a code from 0 per product.
-        time_us: int64, microseconds, all within two days.
+        time_us: int64, microseconds, all within 25 hours.
         amount: int64, thousandths, from 0 to 10**14.
     """
     n = len(card)

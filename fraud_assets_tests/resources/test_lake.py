@@ -744,5 +744,12 @@ def test_a_table_of_other_columns_is_refused_with_what_to_do(tmp_path: Path) -> 
         str(tmp_path / "data" / "lake" / "silver" / "partition_builds"), schema=older, partition_by=["partition_key"]
     )
 
-    with pytest.raises(LakeError, match=r"other columns. Move it aside.*`fraud-assets run`"):
-        lake.replace_partition(PARTITION_BUILDS, "2026-01-05", PARTITION_BUILDS.schema.empty_table(), provenance={})
+    empty = PARTITION_BUILDS.schema.empty_table()
+    for use in (
+        lambda: lake.replace_partition(PARTITION_BUILDS, "2026-01-05", empty, provenance={}),
+        lambda: lake.partition_states(PARTITION_BUILDS, (older.names[0],)),
+        lambda: lake.select(PARTITION_BUILDS),
+        lake.publish_views,
+    ):
+        with pytest.raises(LakeError, match=r"other columns. Move it aside.*`fraud-assets run`"):
+            use()

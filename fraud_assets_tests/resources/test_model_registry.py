@@ -416,6 +416,7 @@ def test_the_registry_loads_nothing_of_a_version_with_a_changed_file(whole_versi
         whole_version.scorer,
         whole_version.signature_matches,
         whole_version.training_distribution,
+        whole_version.verify,
     ):
         with pytest.raises(TamperedVersionError, match=r"not what was registered.*rollback") as refused:
             load("1")
