@@ -20,9 +20,9 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
 )
 from fraud_assets.silver.labels import LateLabels
-from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import Due, PlatformState, decide
+from fraud_assets.staleness import Due, Plan, PlatformState, decide
 
 if TYPE_CHECKING:
     from fraud_assets.automation.foreground import Ended, Started
@@ -129,7 +129,7 @@ def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing)
             click.echo(f"  note         {note}")
         version = model_registry.prod_version()
         if version is None:
-            click.echo("\n  No model version is behind @prod yet.")
+            click.echo("\n  No model version is behind @prod; `fraud-assets status` says what is due.")
             return
         click.echo()
         click.echo(f"  Model        {model_registry.model_name}, version {version} behind @prod")
@@ -186,7 +186,7 @@ def status_of(
 ) -> dict[str, Any]:
     """Return the status as plain values: what is due, the partitions, the model, late labels, notes."""
     plan = decide(state)
-    labels, label_notes = _labels(landing, read_labels)
+    labels = read_labels(landing)
     return {
         "due": [vars(due) for due in plan.everything],
         "prod_version": state.prod_version,
@@ -199,7 +199,7 @@ def status_of(
             for key in sorted({*state.landed, *state.silver, *state.gold})
         },
         "late_labels": labels and vars(labels),
-        "notes": [*landing.notes, *_removed(state), *label_notes],
+        "notes": _notes(landing, state, labels, plan),
     }
 
 
@@ -241,10 +241,10 @@ def show_status(
         click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
     click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in (*plan.model, *plan.evaluation))}")
-    labels, label_notes = _labels(landing, read_labels)
+    labels = read_labels(landing)
     if labels is not None:
         click.echo(f"Labels: {labels.summary()}")
-    for note in [*landing.notes, *_removed(state), *label_notes]:
+    for note in _notes(landing, state, labels, plan):
         click.echo(f"Note: {note}")
     if plan.everything:
         click.echo(f"\n{len(plan.everything)} due. `fraud-assets run` does it now; `make dev` does it as things land.")
@@ -256,19 +256,14 @@ def _add(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
 
 
-def _labels(
-    landing: Landing, read_labels: Callable[[Landing], LateLabels | None]
-) -> tuple[LateLabels | None, list[str]]:
-    """Return what late labels hold, or the note that they cannot be read."""
-    try:
-        return read_labels(landing), []
-    except BrokenFileError as error:
-        return None, [f"landing/{error}"]
-
-
-def _removed(state: PlatformState) -> list[str]:
+def _notes(landing: Landing, state: PlatformState, labels: LateLabels | None, plan: Plan) -> list[str]:
+    """Return what a person should know beside what is due."""
+    removed = [key for key in sorted(state.silver) if key not in state.landed]
     return [
-        f"landing/{key} is gone; its Silver and Gold stay" for key in sorted(state.silver) if key not in state.landed
+        *plan.notes,
+        *landing.notes,
+        *(f"landing/{key} is gone; its Silver and Gold stay" for key in removed),
+        *(f"not read, none of its labels count: landing/{why}" for why in (labels.broken.values() if labels else ())),
     ]
 
 

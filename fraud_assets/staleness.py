@@ -16,6 +16,12 @@ Layer = Literal["silver", "model", "gold", "evaluation"]
 _LAYERS: Final[tuple[Layer, ...]] = ("silver", "model", "gold", "evaluation")
 """The order in which things are done. Nothing waits for the evaluation of a version that scores already."""
 
+PROD_TAKEN_AWAY: Final = (
+    "@prod was taken away, so that nothing trains or scores by itself: `fraud-assets promote VERSION` or "
+    "`fraud-assets rollback` puts a version there"
+)
+"""What a person is told who took `@prod` away in MLflow: a training would put a version there that nobody chose."""
+
 _DAY_OF_KEY: Final = len("2026-01-05")
 """A daily key is its day, and an hourly one begins with it."""
 
@@ -42,7 +48,7 @@ class GoldState:
 
 @dataclass(frozen=True)
 class EvaluationState:
-    """What the latest version was evaluated on, and what its evaluation would be of now.
+    """What a version was evaluated on, and what its evaluation would be of now.
 
     See `fraud_assets.silver.labels.labels_version`.
     """
@@ -64,7 +70,8 @@ class PlatformState:
         prod_version: the model version behind @prod.
         refused_on: digest of the Silver data that the latest refused candidate was trained on.
         rescore_days: the partitions of how many of the latest days move to the present @prod version.
-        evaluation: of the latest version, None where it was never evaluated.
+        evaluation: of the latest version that was evaluated and is registered still, None where there is none.
+        prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
     """
 
     landed: Mapping[str, str]
@@ -76,6 +83,7 @@ class PlatformState:
     refused_on: str | None = None
     rescore_days: int = 0
     evaluation: EvaluationState | None = None
+    prod_taken_away: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,12 +98,13 @@ class Due:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is due, in the order in which it is done."""
+    """All that is due, in the order in which it is done, and what waits for a person."""
 
     silver: tuple[Due, ...] = ()
     model: tuple[Due, ...] = ()
     gold: tuple[Due, ...] = ()
     evaluation: tuple[Due, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def everything(self) -> tuple[Due, ...]:
@@ -141,6 +150,7 @@ def decide(state: PlatformState) -> Plan:
         model=model,
         gold=_due_gold(state),
         evaluation=() if model else _due_evaluation(state),  # A training evaluates what it trained.
+        notes=(PROD_TAKEN_AWAY,) if state.prod_taken_away else (),
     )
 
 
@@ -200,7 +210,7 @@ def _what_changed(before: str, now: str) -> str:
 def _due_model(state: PlatformState) -> tuple[Due, ...]:
     if state.prod_version is not None or not any(silver.rows for silver in state.silver.values()):
         return ()
-    if state.refused_on == state.silver_data_version:
+    if state.prod_taken_away or state.refused_on == state.silver_data_version:
         return ()
     why = (
         "no model version is behind @prod"

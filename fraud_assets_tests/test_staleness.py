@@ -171,7 +171,26 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             id="a training evaluates",
         ),
         pytest.param(
-            {"prod_version": None}, [("model", "", "no model version is behind @prod", "")], id="@prod is gone"
+            {"prod_version": None}, [("model", "", "no model version is behind @prod", "")], id="a new registry"
+        ),
+        pytest.param({"prod_version": None, "prod_taken_away": True, "gold": {}}, [], id="@prod was taken away"),
+        pytest.param(
+            {"prod_version": None, "prod_taken_away": True, "refused_on": "d0"},
+            [],
+            id="@prod was taken away, and a candidate was refused before",
+        ),
+        pytest.param(
+            {
+                "prod_version": None,
+                "prod_taken_away": True,
+                "landed": {"2026-01-05": "FILES-source-contract"},
+                "evaluation": EvaluationState("3", "labels-days", "LABELS-days"),
+            },
+            [
+                ("silver", "2026-01-05", "landed files changed", ""),
+                ("evaluation", "", "labels landed or changed since version 3 was evaluated", "3"),
+            ],
+            id="without @prod, Silver is built and late labels are measured all the same",
         ),
     ],
 )
@@ -214,6 +233,13 @@ def test_a_plan_lists_silver_then_the_model_then_gold_then_the_evaluation() -> N
         ("gold", "2026-01-05"),
         ("evaluation", ""),
     ]
+
+
+def test_where_prod_was_taken_away_a_plan_says_how_to_set_it_and_otherwise_nothing() -> None:
+    [note] = decide(state(prod_version=None, prod_taken_away=True)).notes
+    assert "`fraud-assets promote VERSION`" in note
+    assert "`fraud-assets rollback`" in note
+    assert decide(state()).notes == decide(state(prod_version=None)).notes == ()
 
 
 # requests
@@ -299,12 +325,15 @@ class World:
         self.refused_on: str | None = None
         self.rescore_days = 0
         self.versions = 0
+        self.taken_away = False
         self.labels = 0
         self.evaluated: tuple[str, str] | None = None  # version, labels version
 
     def happen(self) -> None:
         """Let one thing happen that people or feeds do."""
-        what = self.chance.choice(("land", "land", "land", "remove", "contract", "promote", "rescore", "label"))
+        what = self.chance.choice(
+            ("land", "land", "land", "remove", "contract", "promote", "promote", "take away", "rescore", "label")
+        )
         day = self.chance.choice(DAYS)
         if what == "land":
             rows = self.chance.choice((0, 1, 2))
@@ -313,9 +342,11 @@ class World:
             self.landed.pop(day, None)
         elif what == "contract":
             self.contract += 1
-        elif what == "promote" and self.prod is not None:
+        elif what == "promote" and (self.prod is not None or self.taken_away):
             self.versions += 1
-            self.prod = str(self.versions)
+            self.prod, self.taken_away = str(self.versions), False
+        elif what == "take away" and self.prod is not None:
+            self.prod, self.taken_away = None, True
         elif what == "rescore":
             self.rescore_days = self.chance.choice((0, 0, 2))
         elif what == "label":
@@ -333,6 +364,7 @@ class World:
             refused_on=self.refused_on if self.prod is None else None,
             rescore_days=self.rescore_days,
             evaluation=None if self.evaluated is None else EvaluationState(*self.evaluated, self.labels_version()),
+            prod_taken_away=self.taken_away,
         )
 
     def labels_version(self) -> str:
@@ -395,11 +427,14 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
         for _ in range(chance.randrange(3)):
             world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
     scored_before = {day: scored.model_version for day, scored in world.gold.items()}
+    chosen, versions_before = world.taken_away, world.versions
     # A change and its consequence for the day after, the model, the scores, its evaluation; then once more in vain.
     rounds = [world.step() for _ in range(6)]
 
     assert rounds[-1] == 0, rounds
     now = world.state()
+    if chosen:
+        assert (now.prod_version, world.versions) == (None, versions_before), "a person took @prod away"
     for day, input_version in now.landed.items():
         assert now.silver[day].input_version == input_version
     for day, built in now.silver.items():

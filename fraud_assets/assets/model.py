@@ -15,7 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
-from fraud_assets.assets.partition_runs import provenance
+from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG, provenance
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.model import promotion, records
 from fraud_assets.resources.lake import Lake
@@ -33,7 +33,6 @@ from fraud_assets.resources.state import evaluated_labels_version, silver_data_v
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
-from fraud_assets.silver.reading import BrokenFileError
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import SilverState
 
@@ -216,10 +215,11 @@ def evaluation_metrics(
     mlflow: dg.ResourceParam[Any],
     alerts_per_day: dg.ResourceParam[int],
 ) -> dg.MaterializeResult:
-    """How well the latest version finds fraud on rows later than its training, with 95 % intervals.
+    """How well a version finds fraud on rows later than its training, with 95 % intervals.
 
-    Always beside the base rate, a plain rule, a supervised reference, and the `@prod` version on the same rows. What
-    cannot be measured has no value and a reason. One row per metric and scorer.
+    The version that the run names or registered, else the latest; always beside the base rate, a plain rule, a
+    supervised reference, and the `@prod` version on the same rows. What cannot be measured has no value and a reason.
+    One row per metric and scorer.
     """
     from fraud_assets.model import evaluation, reference
 
@@ -232,6 +232,8 @@ def evaluation_metrics(
     label_files = landing_zone.label_files()
     trained_on = [key for key in built if tags["train_start"] <= key <= tags["train_end"]]
     rows, training_rows, late_labels = _read_labelled(lake, landing_zone.feed, keys, trained_on, label_files)
+    for message in late_labels.broken.values():
+        context.log.warning(f"Not read, none of its labels count: landing/{message}")
 
     beside = [] if prod_version in (None, version) else [prod_version]
     scorers = {
@@ -261,6 +263,7 @@ def evaluation_metrics(
             "model_version": version,
             "evaluated_partitions": len(keys),
             "late_labels": late_labels.summary(),
+            **({"label_files_not_read": "\n".join(late_labels.broken.values())} if late_labels.broken else {}),
             **measured.headline(),
             "metrics": dg.MarkdownMetadataValue(markdown_table(*records.quality_table(measured))),
             **(
@@ -391,8 +394,8 @@ def _gate(lake: Lake, model_registry: ModelRegistry, version: str) -> tuple[prom
 
 
 def _candidate(context: dg.AssetExecutionContext, model_registry: ModelRegistry) -> str:
-    """Return the version that this run registered, or the latest where it registered none."""
-    version = model_registry.latest_version(of_run=context.run.run_id)
+    """Return the version that this run's tag names, or that it registered; the latest where it did neither."""
+    version = context.run.tags.get(MODEL_VERSION_TAG) or model_registry.latest_version(of_run=context.run.run_id)
     if version is None:
         raise NoModelError(
             "No model is registered yet. Materialize fraud_isolation_forest first, or `fraud-assets run`."
@@ -412,10 +415,7 @@ def _read_labelled(
     columns = ", ".join(f'"{name}"' for name in (*FEATURE_NAMES, "isFraud", "card_id", "partition_key"))
     with lake.connect() as connection:
         everything = lake.select(SILVER_TRANSACTIONS)
-        try:
-            late = read_labels(connection, feed, [file.raw for file in files], silver=everything)
-        except BrokenFileError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        late = read_labels(connection, feed, [file.raw for file in files], silver=everything)
         rows, training_rows = (
             with_late_labels(lake.select(SILVER_TRANSACTIONS, keys=some)) for some in (keys, trained_on)
         )

@@ -90,7 +90,7 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         unbuilt = {key for request, _, _ in building for key in request.keys} - state.silver.keys()
         # An evaluation waits for all of it: what it would be of is still changing.
         due = [*(() if unbuilt else plan.model), *plan.gold, *(() if building else plan.evaluation)]
-        return _tick(context, state, due, partitions)
+        return _tick(context, state, due, partitions, notes=plan.notes)
 
     return [landed_partitions_sensor, unscored_partitions_sensor]
 

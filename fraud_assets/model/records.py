@@ -98,7 +98,7 @@ def metrics_table(
     model_version: str,
     window: tuple[str, str] | None,
     evaluated_at: datetime,
-    labels_version: str | None = None,
+    labels_version: str,
 ) -> pa.Table:
     """Return the rows of `model.evaluation_metrics` for one version: a row for each figure.
 
@@ -107,7 +107,7 @@ def metrics_table(
         model_version: the version.
         window: first and last partition that was evaluated.
         evaluated_at: when (UTC).
-        labels_version: of the labels that were seen, see `fraud_assets.silver.labels`; None: they may not land late.
+        labels_version: of the labels that were seen, see `fraud_assets.silver.labels`.
     """
     start, end = window or (None, None)
     return pa.Table.from_pylist(
@@ -185,7 +185,7 @@ def metrics_schema() -> pa.Schema:
             pa.field("evaluation_start", pa.string()),
             pa.field("evaluation_end", pa.string()),
             pa.field("evaluated_at", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("labels_version", pa.string()),
+            pa.field("labels_version", pa.string(), nullable=False),
             pa.field("model_version", pa.string(), nullable=False),
         ]
     )

@@ -66,9 +66,5 @@ class Platform:
         )
 
     def labels(self, landing: Landing) -> LateLabels | None:
-        """Return what the files of late labels hold; None where there is none.
-
-        Raises:
-            BrokenFileError: a file cannot be read, or lacks a column.
-        """
+        """Return what the files of late labels hold; None where there is none."""
         return late_labels(self.lake, self.landing_zone, landing.labels)

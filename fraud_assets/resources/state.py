@@ -36,6 +36,7 @@ def read_state(
         for key, state in lake.partition_states(PREDICTIONS, ("silver_version", "model_version")).items()
     }
     prod_version = model_registry.prod_version()
+    refused_on, prod_taken_away = (None, False) if prod_version is not None else _without_prod(lake, model_registry)
     return PlatformState(
         landed={key: landing_zone.input_version(files) for key, files in landing.partitions.items()},
         silver=silver,
@@ -43,9 +44,10 @@ def read_state(
         previous_key={key: feed.previous_key(key) for key in {*landing.partitions, *silver}},
         prod_version=prod_version,
         silver_data_version=silver_data_version(silver),
-        refused_on=None if prod_version is not None else _refused_on(lake),
+        refused_on=refused_on,
         rescore_days=rescore_days,
         evaluation=_evaluation(lake, model_registry, landing.labels, built),
+        prod_taken_away=prod_taken_away,
     )
 
 
@@ -98,8 +100,9 @@ def _evaluation(
     columns = ("labels_version", "evaluation_start", "evaluation_end")
     evaluated = lake.partition_states(EVALUATION_METRICS, columns)
     # The registry may hold a later version that nobody evaluated, or have lost those that were.
-    version = model_registry.latest_version() if evaluated else None
-    if version is None or version not in evaluated:
+    registered = [one.version for one in model_registry.versions()] if evaluated else []
+    version = max((version for version in registered if version in evaluated), key=int, default=None)
+    if version is None:
         return None
     found = evaluated[version]
     window = None if found["evaluation_start"] is None else (found["evaluation_start"], found["evaluation_end"])
@@ -111,11 +114,7 @@ def _evaluation(
 
 
 def late_labels(lake: Lake, landing_zone: LandingZone, labels: Sequence[LandedFile]) -> LateLabels | None:
-    """Return what the files of late labels hold, beside all Silver rows; None where there is no such file.
-
-    Raises:
-        BrokenFileError: a file cannot be read, or lacks a column.
-    """
+    """Return what the files of late labels hold, beside all Silver rows; None where there is no such file."""
     if not labels:
         return None
     with lake.connect() as connection:
@@ -123,11 +122,19 @@ def late_labels(lake: Lake, landing_zone: LandingZone, labels: Sequence[LandedFi
         return read_labels(connection, landing_zone.feed, files, silver=lake.select(SILVER_TRANSACTIONS))
 
 
-def _refused_on(lake: Lake) -> str | None:
-    """Return the Silver data version at the latest refusal, or None where no candidate was refused."""
+def _without_prod(lake: Lake, model_registry: ModelRegistry) -> tuple[str | None, bool]:
+    """Return what the record says where no version is behind `@prod`.
+
+    The Silver data version at the latest refusal, None where no candidate was refused; and whether `@prod` was taken
+    away. It was not where the registry has no version at all: that is a new registry, and it needs a first model.
+    """
     with lake.connect() as connection:
-        found = connection.execute(
-            f"SELECT silver_data_version FROM {lake.select(PROMOTIONS)} WHERE decision = 'refused' "
-            "ORDER BY decided_at DESC LIMIT 1"
-        ).fetchone()
-    return None if found is None else found[0]
+        [(refused_on, was_there)] = connection.execute(
+            f"""
+            SELECT
+                arg_max(silver_data_version, decided_at) FILTER (decision = 'refused'),
+                count(*) FILTER (decision != 'refused') > 0
+            FROM {lake.select(PROMOTIONS)}
+            """
+        ).fetchall()
+    return refused_on, was_there and bool(model_registry.versions())

@@ -11,7 +11,7 @@ from typing import Final
 
 import duckdb
 
-from fraud_assets.silver.reading import RawFile, read_columns
+from fraud_assets.silver.reading import BrokenFileError, RawFile, read_columns
 from fraud_assets.silver.source import Source
 
 LABEL_COLUMNS: Final = ("TransactionID", "isFraud")
@@ -23,11 +23,12 @@ class LateLabels:
     """What the files of late labels hold.
 
     Attributes:
-        files: how many files.
-        records: records in them, good or bad.
+        files: how many files, read or not.
+        records: records in those that were read, good or bad.
         labels: transactions that have a label by them; of several labels the last one counts.
         unknown: of these, the ids that no Silver row has (yet).
         ignored: records that give no label, by reason; a record may have two.
+        broken: files that cannot be read and were left out whole, by name: the message, which begins with the name.
     """
 
     files: int
@@ -35,13 +36,16 @@ class LateLabels:
     labels: int
     unknown: int
     ignored: Mapping[str, int]
+    broken: Mapping[str, str]
 
     def summary(self) -> str:
         """Say in one line what was found."""
         aside = [*self.ignored.items(), *([("of no Silver row", self.unknown)] if self.unknown else [])]
         return (
             f"{self.files:,} file{'s' * (self.files != 1)} of late labels: {self.records:,} records, "
-            f"{self.labels:,} transactions labelled" + "".join(f"; {count:,} {why}" for why, count in aside)
+            f"{self.labels:,} transactions labelled"
+            + "".join(f"; {count:,} {why}" for why, count in aside)
+            + (f"; not read: {', '.join(self.broken)}" if self.broken else "")
         )
 
 
@@ -59,21 +63,24 @@ def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[
 
     The last label that is 0 or 1 wins, by the order of the files and within them. Ids are compared as text, exactly as
     Silver has them. A record without an id, with another label or that is unreadable is counted and costs nothing else.
+    Neither does a file that cannot be read or lacks a column: none of its labels count, and it is named.
 
     Args:
         con: DuckDB.
         source: the feed: its CSV format is the format of the labels, which always have a header.
         files: in the order in which a later one wins.
         silver: relation with all Silver rows.
-
-    Raises:
-        BrokenFileError: a file cannot be read, or lacks a column.
     """
     con.execute("CREATE OR REPLACE TEMP TABLE raw_labels (place BIGINT, id VARCHAR, text VARCHAR, label INTEGER)")
     csv_format = source.csv.model_copy(update={"header": True})
     records = unreadable = 0
+    broken: dict[str, str] = {}
     for number, file in enumerate(files):
-        records += read_columns(con, csv_format, file, "label_file", frozenset(LABEL_COLUMNS))
+        try:
+            records += read_columns(con, csv_format, file, "label_file", frozenset(LABEL_COLUMNS))
+        except BrokenFileError as error:
+            broken[file.name] = str(error)
+            continue
         con.execute(
             """
             INSERT INTO raw_labels
@@ -98,8 +105,11 @@ def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[
     )
     [(labels, unknown)] = con.execute(
         f"""
-        SELECT count(*), count(*) FILTER (TransactionID NOT IN (SELECT TransactionID FROM {silver}))
-        FROM late_labels
+        WITH known AS (
+            SELECT count(DISTINCT TransactionID) AS n FROM {silver}
+            WHERE TransactionID IN (SELECT TransactionID FROM late_labels)
+        )
+        SELECT count(*), count(*) - (SELECT n FROM known) FROM late_labels
         """
     ).fetchall()
     [(missing, blank, bad)] = con.execute(
@@ -123,6 +133,7 @@ def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[
         labels=labels,
         unknown=unknown,
         ignored={why: count for why, count in ignored.items() if count},
+        broken=broken,
     )
 
 

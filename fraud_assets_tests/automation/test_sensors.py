@@ -5,9 +5,13 @@ from datetime import date
 
 import dagster as dg
 import pytest
+from mlflow import MlflowClient
 
 from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
+from fraud_assets.console import status_of
+from fraud_assets.resources.promotions import roll_back
 from fraud_assets.resources.run_locks import hold_run_lock
+from fraud_assets.staleness import PROD_TAKEN_AWAY, decide
 from fraud_assets_tests.platform import TestPlatform
 
 MakePlatform = Callable[..., TestPlatform]
@@ -292,6 +296,28 @@ def test_an_evaluation_waits_while_silver_is_being_built(scored_platform: TestPl
     for _ in range(2):
         landed(scored_platform)
     assert unscored(scored_platform) == ([], "nothing is due")
+
+
+def test_where_a_person_took_prod_away_nothing_trains_until_a_person_sets_it_and_then_all_goes_on(
+    scored_platform: TestPlatform,
+) -> None:
+    registry = scored_platform.model_registry
+    MlflowClient(registry.tracking_uri).delete_registered_model_alias(registry.model_name, "prod")
+    scored_platform.simulate(1, start=date(2026, 1, 7))
+    for _ in range(2):
+        landed(scored_platform)
+
+    assert {step.request.layer for step in scored_platform.run()} == {"silver"}
+    assert unscored(scored_platform) == ([], "nothing is due")
+    landing = scored_platform.landing_zone.look()
+    notes = status_of(scored_platform.state(), landing, scored_platform.platform.labels)["notes"]
+    assert [note for note in notes if "`fraud-assets rollback`" in note] == [PROD_TAKEN_AWAY]
+    assert registry.latest_version() == "1"
+
+    roll_back(scored_platform.lake, registry, decided_by="somebody", reason="for a test", provenance={})
+
+    assert ranges(unscored(scored_platform)[0]) == [("2026-01-07", "2026-01-07")]
+    assert decide(scored_platform.state()).notes == ()
 
 
 def test_both_sensors_run_from_the_start_and_say_what_they_do(make_platform: MakePlatform) -> None:

@@ -1,11 +1,13 @@
 """Labels that land on their own: they make the evaluation due, and nothing else."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 
+from fraud_assets.console import status_of
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.simulator.writing import write_labels
 from fraud_assets.staleness import decide
@@ -29,6 +31,19 @@ def roc_auc(platform: TestPlatform) -> list[tuple[float | None, str | None]]:
     return platform.rows(
         "SELECT value, not_measurable FROM {t} WHERE scored_by = 'forest' AND metric = 'roc_auc'", t=EVALUATION_METRICS
     )
+
+
+def evaluation_metadata(platform: TestPlatform) -> Mapping[str, dg.MetadataValue]:
+    event = platform.instance.get_latest_materialization_event(dg.AssetKey("evaluation_metrics"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return event.asset_materialization.metadata
+
+
+def warnings_of(platform: TestPlatform) -> list[str]:
+    [run] = platform.instance.get_runs(limit=1)
+    logged = platform.instance.all_logs(run.run_id)
+    return [entry.user_message for entry in logged if entry.level == logging.WARNING]
 
 
 def table_versions(platform: TestPlatform) -> list[int | None]:
@@ -80,17 +95,76 @@ def test_labels_without_a_model_are_nothing_to_do(make_platform: MakePlatform) -
     assert [item.layer for item in decide(platform.state()).everything] == ["silver"]
 
 
-def test_a_broken_file_of_labels_stops_the_evaluation_and_says_which_and_why(scored_platform: TestPlatform) -> None:
+def land_wrong(platform: TestPlatform) -> Path:
+    wrong = platform.landing_zone.folder / "labels" / "wrong.csv"
+    wrong.parent.mkdir(exist_ok=True)
+    wrong.write_text("TransactionID,label\n202601060000001,1\n")
+    return wrong
+
+
+def test_a_broken_file_of_labels_holds_up_neither_the_first_model_nor_the_other_labels(
+    make_platform: MakePlatform,
+) -> None:
+    platform = make_platform()
+    platform.simulate(6, labels=False)
+    land_labels(platform)
+    land_wrong(platform)
+
+    assert [(step.request.layer, step.problem) for step in platform.run()] == [
+        ("silver", ""),
+        ("model", ""),
+        ("gold", ""),
+    ]
+
+    [(value, _)] = roc_auc(platform)
+    assert value is not None
+    assert platform.run() == []
+
+
+def test_a_broken_file_of_labels_is_named_and_once_it_is_mended_the_evaluation_is_due(
+    scored_platform: TestPlatform,
+) -> None:
     before = roc_auc(scored_platform)
-    folder = scored_platform.landing_zone.folder / "labels"
-    folder.mkdir()
-    (folder / "wrong.csv").write_text("TransactionID,label\n1,1\n")
+    wrong = land_wrong(scored_platform)
 
     [step] = scored_platform.run()
 
-    assert "labels/wrong.csv: column isFraud is missing" in step.problem
+    assert (step.request.layer, step.problem) == ("evaluation", "")
     assert roc_auc(scored_platform) == before
-    (folder / "wrong.csv").unlink()
+    message = "labels/wrong.csv: column isFraud is missing; it has TransactionID, label."
+    metadata = evaluation_metadata(scored_platform)
+    assert str(metadata["late_labels"].value).endswith("; not read: labels/wrong.csv")
+    assert str(metadata["label_files_not_read"].value).startswith(message)
+    assert any(f"landing/{message}" in warning for warning in warnings_of(scored_platform))
+    landing = scored_platform.landing_zone.look()
+    status = status_of(scored_platform.state(), landing, scored_platform.platform.labels)
+    assert [note for note in status["notes"] if f"landing/{message}" in note]
+    assert status["due"] == []
+
+    wrong.write_text("TransactionID,isFraud\n202601060000001,1\n")
+
+    assert due(scored_platform) == [("evaluation", "", "labels landed or changed since version 1 was evaluated")]
+    assert [step.problem for step in scored_platform.run()] == [""]
+    assert "label_files_not_read" not in evaluation_metadata(scored_platform)
+
+
+def test_labels_are_measured_though_a_later_version_was_never_evaluated(scored_platform: TestPlatform) -> None:
+    trained = scored_platform.definitions.resolve_job_def("training_job").execute_in_process(
+        instance=scored_platform.instance, asset_selection=[dg.AssetKey("fraud_isolation_forest")]
+    )
+    assert trained.success
+    assert scored_platform.model_registry.latest_version() == "2"
+    assert due(scored_platform) == []
+    land_labels(scored_platform, days=6)
+    assert due(scored_platform) == [("evaluation", "", "labels landed or changed since version 1 was evaluated")]
+
+    steps = scored_platform.run()
+
+    assert [(step.request.layer, step.request.model_version, step.problem) for step in steps] == [
+        ("evaluation", "1", "")
+    ]
+    assert scored_platform.rows("SELECT DISTINCT model_version FROM {t}", t=EVALUATION_METRICS) == [("1",)]
+    assert evaluation_metadata(scored_platform)["model_version"].value == "1"
     assert due(scored_platform) == []
 
 
@@ -106,7 +180,4 @@ def test_bad_labels_cost_themselves_and_are_counted(scored_platform: TestPlatfor
     assert found is not None
     assert (found.labels, found.unknown) == (2, 1)
     assert found.ignored == {"missing_transaction_id": 1, "label_not_0_or_1": 1}
-    event = scored_platform.instance.get_latest_materialization_event(dg.AssetKey("evaluation_metrics"))
-    assert event is not None
-    assert event.asset_materialization is not None
-    assert event.asset_materialization.metadata["late_labels"].value == found.summary()
+    assert evaluation_metadata(scored_platform)["late_labels"].value == found.summary()

@@ -1,6 +1,7 @@
 """Records: whatever was evaluated is read back from its rows, and shown to a person."""
 
 from datetime import UTC, datetime
+from inspect import Parameter, signature
 
 import pytest
 from hypothesis import given, settings
@@ -127,6 +128,12 @@ def test_a_person_reads_every_scorer_beside_the_base_rate() -> None:
     assert rows[0][1:] == ["0.900 (0.890-0.910)", "0.400", "0.250 (0.200-0.300)", "0.750"]
     assert rows[3][1:] == ["-", "-", "-", "-"]
     assert rows[4][1:] == ["0.500", "0.025 (0.020-0.030)", "0.025 (0.020-0.030)", "-"]
+
+
+def test_an_evaluation_always_says_of_which_labels_it_is() -> None:
+    optional = {"value", "lower", "upper", "not_measurable", "evaluation_start", "evaluation_end"}
+    assert {field.name for field in metrics_schema() if field.nullable} == optional
+    assert signature(metrics_table).parameters["labels_version"].default is Parameter.empty
 
 
 def test_every_column_has_a_meaning() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.model_registry import ModelRegistry, RegisteredVersion
 from fraud_assets.resources.state import evaluated_labels_version, read_state, silver_data_version, silver_states
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
@@ -24,15 +24,16 @@ VERSIONS = ("input_version", "lookback_version", "tail_version", "silver_version
 
 
 class Registry(ModelRegistry):
-    """A registry that knows nothing but which version is behind @prod, and no later one."""
+    """A registry that knows nothing but its versions and which of them is behind @prod."""
 
     prod: str | None
+    registered: list[str]
 
     def prod_version(self) -> str | None:
         return self.prod
 
-    def latest_version(self, *, of_run: str | None = None) -> str | None:
-        return self.prod
+    def versions(self) -> list[RegisteredVersion]:
+        return [RegisteredVersion(version, None, {}) for version in self.registered]
 
 
 @pytest.fixture
@@ -151,7 +152,9 @@ def make_source(folder: Path) -> str:
     return str(path)
 
 
-def state_of(lake: Lake, tmp_path: Path, *, prod: str | None, rescore_days: int = 0) -> PlatformState:
+def state_of(
+    lake: Lake, tmp_path: Path, *, prod: str | None, registered: tuple[str, ...] | None = None, rescore_days: int = 0
+) -> PlatformState:
     zone = LandingZone(data_dir=lake.data_dir, source=make_source(tmp_path))
     registry = Registry(
         feed="simulated",
@@ -160,6 +163,7 @@ def state_of(lake: Lake, tmp_path: Path, *, prod: str | None, rescore_days: int 
         model_name="none",
         data_dir=lake.data_dir,
         prod=prod,
+        registered=list(registered if registered is not None else filter(None, [prod])),
     )
     return read_state(lake, zone, registry, landing=zone.look(), rescore_days=rescore_days)
 
@@ -231,6 +235,27 @@ def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, t
     assert state_of(lake, tmp_path, prod="3").refused_on is None
 
 
+@pytest.mark.parametrize(
+    ("decided", "registered", "expected"),
+    [
+        pytest.param([], ("1",), False, id="nothing was decided"),
+        pytest.param(["refused"], ("1",), False, id="no version was ever there"),
+        pytest.param(["promoted"], ("1",), True, id="a version was there"),
+        pytest.param(["promoted", "refused"], ("1", "2"), True, id="a later one was refused"),
+        pytest.param(["refused", "rolled back"], ("2",), True, id="rolled back to"),
+        pytest.param(["withdrawn"], ("1",), True, id="recorded as taken away"),
+        pytest.param(["promoted", "withdrawn"], (), False, id="the registry is new"),
+    ],
+)
+def test_prod_was_taken_away_where_it_was_set_before_and_there_are_versions_to_choose_from(
+    lake: Lake, tmp_path: Path, decided: list[str], registered: tuple[str, ...], expected: bool
+) -> None:
+    for version, decision in enumerate(decided, start=1):
+        put(lake, PROMOTIONS, str(version), {"decision": decision})
+    assert state_of(lake, tmp_path, prod=None, registered=registered).prod_taken_away is expected
+    assert not state_of(lake, tmp_path, prod="1").prod_taken_away
+
+
 def put_evaluation(lake: Lake, version: str, window: tuple[str, str] | None, labels_version: str) -> None:
     start, end = window or (None, None)
     row = {"evaluation_start": start, "evaluation_end": end, "labels_version": labels_version}
@@ -283,3 +308,13 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     assert [due.layer for due in decide(state_of(lake, tmp_path, prod="2")).everything] == ["evaluation"]
     assert state_of(lake, tmp_path, prod=None).evaluation is None, "the registry has lost its versions"
     assert state_of(lake, tmp_path, prod="3").evaluation is None, "nobody evaluated it yet"
+
+
+def test_the_latest_version_that_was_evaluated_and_is_registered_still_is_the_one_that_labels_are_about(
+    lake: Lake, tmp_path: Path
+) -> None:
+    for version in ("2", "9", "10", "12"):
+        put_evaluation(lake, version, None, f"labels of-{version}")
+    found = state_of(lake, tmp_path, prod="2", registered=("2", "9", "10", "11")).evaluation
+    assert found is not None
+    assert (found.model_version, found.evaluated_on) == ("10", "labels of-10")

@@ -147,7 +147,7 @@ def copies(what: str, *reasons: str, label: int | None = 0, note: str = "", **se
 
 @dataclass(frozen=True)
 class LabelCase:
-    """A file of late labels: the label of each transaction, what gives none and why, or the message that stops all.
+    """A file of late labels: the label of each transaction, what gives none and why, or why the file is left out.
 
     Silver has the ids A, B and 7.
     """
@@ -157,14 +157,14 @@ class LabelCase:
     labels: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
     unknown: int = 0
-    stopped: str = ""
+    not_read: str = ""
     note: str = ""
 
     @property
     def outcome(self) -> str:
         """What becomes of it, in words."""
-        if self.stopped:
-            said = f"the evaluation stops: “{self.stopped}”"
+        if self.not_read:
+            said = f"the file is not read, the others are: “{self.not_read}”"
         elif self.ignored:
             said = f"the record gives no label, counted as {', '.join(f'`{why}`' for why in self.ignored)}"
         else:
@@ -534,14 +534,14 @@ LABEL_CASES = (
     bad_label("an id of blanks", "  ,0", "missing_transaction_id"),
     bad_label("too many fields", "A,0,0", "unreadable_line"),
     bad_label("an unterminated quote", '"A,0', "unreadable_line"),
-    LabelCase("nothing at all", b"", stopped="labels/a.csv: the file is empty. Expected at least a header line."),
+    LabelCase("nothing at all", b"", not_read="labels/a.csv: the file is empty. Expected at least a header line."),
     LabelCase(
         "a column is missing",
         late("A,1", header="TransactionID,label"),
-        stopped="labels/a.csv: column isFraud is missing; it has TransactionID, label.",
+        not_read="labels/a.csv: column isFraud is missing; it has TransactionID, label.",
     ),
     LabelCase(
-        "another delimiter", late("A;1", header="TransactionID;isFraud"), stopped="seems to use [csv] delimiter = ';'."
+        "another delimiter", late("A;1", header="TransactionID;isFraud"), not_read="seems to use [csv] delimiter = ';'."
     ),
-    LabelCase("gzip without its end", gzip.compress(late("A,1"))[:-9], stopped="it cannot be read to its end"),
+    LabelCase("gzip without its end", gzip.compress(late("A,1"))[:-9], not_read="it cannot be read to its end"),
 )

@@ -1,13 +1,12 @@
 import gzip
 import random
-import re
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from fraud_assets.silver.labels import LateLabels, labels_version, read_labels, with_late_labels
-from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.cases import LABEL_CASES, LabelCase
@@ -55,13 +54,17 @@ def test_a_file_of_labels_gives_what_is_documented(
     con: duckdb.DuckDBPyConnection, tmp_path: Path, case: LabelCase
 ) -> None:
     file = RawFile(write_bytes(tmp_path, case.content).path, "labels/a.csv")
-    if case.stopped:
-        with pytest.raises(BrokenFileError, match=re.escape(case.stopped)):
-            read(con, file)
-        return
     found = read(con, file)
     assert late(con) == case.labels
+    assert list(found.broken) == ([file.name] if case.not_read else [])
+    assert case.not_read in found.broken.get(file.name, "")
     assert (found.labels, found.ignored, found.unknown) == (len(case.labels), case.ignored, case.unknown)
+
+
+def test_an_id_that_several_silver_rows_have_is_known_once(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    silver = "(SELECT unnest(['A', 'A', 'B', 'B', 'B', NULL]) AS TransactionID)"
+    found = read_labels(con, make_source(), [write(tmp_path, "A,1", "X,0", "Y,0")], silver=silver)
+    assert (found.labels, found.unknown) == (3, 2)
 
 
 def test_what_label_files_hold_is_said_in_one_line(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
@@ -70,6 +73,23 @@ def test_what_label_files_hold_is_said_in_one_line(con: duckdb.DuckDBPyConnectio
         "1 file of late labels: 5 records, 3 transactions labelled; "
         "1 missing_transaction_id; 1 label_not_0_or_1; 2 of no Silver row"
     )
+
+
+def test_a_file_that_cannot_be_read_costs_its_own_labels_and_is_named(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    first = write(tmp_path, "A,1", "B,1", name="a.csv")
+    cut = write_bytes(tmp_path, gzip.compress(f"{HEADER}\nA,0\nB,0,0\n".encode())[:-9], "b.csv.gz")
+    wrong = write(tmp_path, "C,0", name="c.csv", header="TransactionID,label")
+    last = write(tmp_path, "B,0", name="d.csv")
+    found = read(con, first, cut, wrong, last)
+    assert late(con) == {"A": 1, "B": 0}
+    assert (found.files, found.records, found.ignored) == (4, 3, {})
+    assert found.broken[cut.name].startswith(f"{cut.name}: it cannot be read to its end")
+    assert found.broken[wrong.name] == (
+        "c.csv: column isFraud is missing; it has TransactionID, label. Expected the columns TransactionID, isFraud."
+    )
+    assert found.summary() == ("4 files of late labels: 3 records, 2 transactions labelled; not read: b.csv.gz, c.csv")
 
 
 def test_csv_gzip_and_parquet_may_be_mixed_and_other_columns_do_not_matter(
@@ -94,7 +114,7 @@ def test_the_feeds_own_format_is_the_format_of_labels_but_they_have_a_header(
 
 
 def test_no_files_and_header_only_are_no_labels(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
-    nothing = LateLabels(files=0, records=0, labels=0, unknown=0, ignored={})
+    nothing = LateLabels(files=0, records=0, labels=0, unknown=0, ignored={}, broken={})
     assert read(con) == nothing
     assert read(con, write(tmp_path)).records == 0
     assert late(con) == {}
@@ -127,7 +147,7 @@ def test_whatever_lands_the_last_good_label_of_each_id_counts(
     for number in range(chance.randrange(4)):
         rows = []
         for _ in range(chance.randrange(8)):
-            identifier, label = chance.choice(["A", "B", "C", ""]), chance.choice(["0", "1", "1", "", "x"])
+            identifier, label = chance.choice(["A", "B", "C", "X", "Y", ""]), chance.choice(["0", "1", "1", "", "x"])
             rows.append(f"{identifier},{label}")
             records += 1
             if identifier and label in ("0", "1"):
@@ -135,4 +155,5 @@ def test_whatever_lands_the_last_good_label_of_each_id_counts(
         files.append(write(tmp_path, *rows, name=f"{chance.randrange(100)}-{number}.csv"))
     found = read(con, *files)
     assert late(con) == expected
-    assert (found.records, found.labels, found.unknown) == (records, len(expected), 0)
+    unknown = len(expected.keys() - {"A", "B", "C"})
+    assert (found.records, found.labels, found.unknown) == (records, len(expected), unknown)
