@@ -53,7 +53,7 @@ def digest(canonical: Path, silver: Path) -> float:
 
 def by_polars(canonical: Path, silver: Path) -> float:
     """Compute the same features by polars' rolling windows, with floating sums, and write them; return the seconds."""
-    import polars as pl  # pyright: ignore[reportMissingImports] of the benchmarks' own requirements
+    import polars as pl  # pyright: ignore[reportMissingImports]
 
     amount, product = pl.col("TransactionAmt"), pl.col("ProductCD")
     began = perf_counter()

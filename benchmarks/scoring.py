@@ -158,7 +158,7 @@ def _competitors(pipeline: Pipeline, rows: np.ndarray) -> dict[str, Callable[[],
     forest: Any = pipeline[-1]
     named = pd.DataFrame(rows, columns=pd.Index(FEATURE_NAMES))
     if importlib.util.find_spec("treelite"):
-        import treelite
+        import treelite  # pyright: ignore[reportMissingImports]
 
         compiled = treelite.sklearn.import_model(forest)
         ways["treelite, one thread"] = lambda: (
@@ -166,9 +166,9 @@ def _competitors(pipeline: Pipeline, rows: np.ndarray) -> dict[str, Callable[[],
             + forest.offset_
         )
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("skl2onnx"):
-        import onnxruntime
-        import skl2onnx
-        from skl2onnx.common.data_types import FloatTensorType
+        import onnxruntime  # pyright: ignore[reportMissingImports]
+        import skl2onnx  # pyright: ignore[reportMissingImports]
+        from skl2onnx.common.data_types import FloatTensorType  # pyright: ignore[reportMissingImports]
 
         shape = FloatTensorType([None, rows.shape[1]])
         graph: Any = skl2onnx.convert_sklearn(
