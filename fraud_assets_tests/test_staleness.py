@@ -427,7 +427,7 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
         for _ in range(chance.randrange(3)):
             world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
     scored_before = {day: scored.model_version for day, scored in world.gold.items()}
-    chosen, versions_before = world.taken_away, world.versions
+    gold_before, chosen, versions_before = dict(world.gold), world.taken_away, world.versions
     # A change and its consequence for the day after, the model, the scores, its evaluation; then once more in vain.
     rounds = [world.step() for _ in range(6)]
 
@@ -441,11 +441,12 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
         before = now.silver.get(now.previous_key[day])
         if day in now.landed:
             assert built.lookback_version == (before.tail_version if before else EMPTY_TAIL)
-        if built.rows and now.prod_version is not None:
-            assert now.gold[day].silver_version == built.silver_version
-        if not built.rows:
-            assert day not in now.gold
+        if now.prod_version is not None:
+            assert (now.gold[day].silver_version == built.silver_version) if built.rows else day not in now.gold
     assert now.evaluation is None or now.evaluation.evaluated_on == now.evaluation.labels_version
+    if now.prod_version is None:
+        assert now.gold == gold_before, "nothing scores without a version behind @prod"
+        return
     moved = sorted(now.silver)[-now.rescore_days :] if now.rescore_days else []
     for day, scored in now.gold.items():
         assert scored.model_version == (now.prod_version if day in moved else scored_before.get(day, now.prod_version))
