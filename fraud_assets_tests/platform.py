@@ -32,6 +32,7 @@ class TestPlatform:
     instance: dg.DagsterInstance
     source: str = "simulated"
     rescore_days: int = 0
+    tracking_uri: str | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -40,7 +41,7 @@ class TestPlatform:
             source=self.source,
             data_dir=self.data_dir,
             rescore_days=self.rescore_days,
-            MLFLOW_TRACKING_URI=None,
+            MLFLOW_TRACKING_URI=self.tracking_uri,
             MLFLOW_REGISTRY_URI=None,
         )
 

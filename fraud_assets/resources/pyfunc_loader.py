@@ -56,7 +56,7 @@ def file_digests(root: Path) -> dict[str, str]:
 
 
 def write_file_list(root: Path) -> None:
-    """Write the list that `check_files` reads; the last thing to do to a version's folder."""
+    """Write the list that `changed_files` reads; the last thing to do to a version's folder."""
     digests = {name: digest for name, digest in file_digests(root).items() if name not in _NOT_LISTED}
     (root / FILES).write_text(json.dumps(digests, indent=2) + "\n")
 

@@ -6,8 +6,6 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
@@ -16,7 +14,6 @@ import pytest
 from fraud_assets.resources.model_registry import ModelRegistry
 from fraud_assets.resources.promotions import decisions
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
-from fraud_assets.settings import Settings
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets_tests.depth import FULL
 from fraud_assets_tests.end_to_end.servers import serve
@@ -25,23 +22,6 @@ from fraud_assets_tests.platform import TestPlatform
 pytestmark = pytest.mark.skipif(not FULL, reason="starts servers: make verify")
 
 DAY = "2026-01-04"
-
-
-@dataclass(frozen=True)
-class OnAServer(TestPlatform):
-    """A platform whose MLflow is a server."""
-
-    tracking_uri: str = ""
-
-    @cached_property
-    def settings(self) -> Settings:
-        return Settings(
-            _env_file=None,  # pyright: ignore[reportCallIssue] a parameter of pydantic-settings
-            source=self.source,
-            data_dir=self.data_dir,
-            MLFLOW_TRACKING_URI=self.tracking_uri,
-            MLFLOW_REGISTRY_URI=None,
-        )
 
 
 def a_free_port() -> int:
@@ -71,7 +51,7 @@ def tracking_uri(tmp_path: Path) -> Iterator[str]:
 def test_a_training_against_a_server_is_tracked_evaluated_promoted_and_served_as_gold_has_it(
     tracking_uri: str, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    platform = OnAServer(tmp_path / "data", instance, tracking_uri=tracking_uri)
+    platform = TestPlatform(tmp_path / "data", instance, tracking_uri=tracking_uri)
     platform.simulate(4)
 
     assert [step.problem for step in platform.run()] == ["", "", ""]
