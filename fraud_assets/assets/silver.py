@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
@@ -61,64 +62,65 @@ def silver_transactions_base(
     """
     violations: dict[str, dict[str, int]] = {}
 
-    with lake.connect() as connection:
+    def make(key: str) -> PartitionMade:
+        # Three tables change together: of two runs over one partition, the second builds when the first is done.
+        # Each partition has a connection of its own, so that the rows of only one are held.
+        with lake.hold(f"silver-{key}"), lake.connect() as connection:
+            return build(key, connection)
 
-        def make(key: str) -> PartitionMade:
-            # Three tables change together: of two runs over one partition, the second builds when the first is done.
-            with lake.hold(f"silver-{key}"):
-                return build(key)
-
-        def build(key: str) -> PartitionMade:
-            files = landing_zone.files(key)
-            built = build_partition(
-                connection,
-                landing_zone.feed,
-                key,
-                [file.raw for file in files],
-                lookback=lake.select(SILVER_TRANSACTIONS, keys=[landing_zone.feed.previous_key(key)]),
-                input_version=landing_zone.input_version(files),
-            )
-            if not built.evaluation.passed:
-                violations[key] = dict(built.evaluation.violations)
-                raise ContractViolationError(built.evaluation.summary())
-            origin = provenance(context, input_version=built.input_version)
-            quarantined = batches(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS.schema)
-            lake.replace_partition(QUARANTINED_TRANSACTIONS, key, quarantined, provenance=origin)
-            lake.replace_partition(PARTITION_BUILDS, key, _build_record(built), provenance=origin)
-            # Last, since a partition counts as built by its Silver rows.
-            silver = batches(connection, "silver_rows", SILVER_TRANSACTIONS.schema)
-            lake.replace_partition(SILVER_TRANSACTIONS, key, silver, provenance=origin)
-            return PartitionMade(
-                rows=built.silver_rows,
-                data_version=built.silver_version,
-                metadata={
-                    "landed_rows": built.landed_rows,
-                    "quarantined_rows": built.quarantined_rows,
-                    "quarantine_reasons": dict(built.quarantine_reasons),
-                    "input_version": built.input_version,
-                    "lookback_version": built.lookback_version,
-                    "tail_version": built.tail_version,
-                    "silver_version": built.silver_version,
-                },
-            )
-
-        def preview() -> str:
-            columns = ["TransactionID", "event_timestamp", *FEATURE_NAMES]
-            shown = ", ".join(f'"{column}"' for column in columns)
-            rows = connection.execute(f"SELECT {shown} FROM silver_rows LIMIT 5").fetchall()
-            return markdown_table(columns, rows)
-
-        yield from materialize_each(
-            context,
-            make,
-            refusals=(NothingLandedError, BrokenFileError, SourceError, LakeError, PartitionRefusedError),
-            gate=lambda: dg.AssetCheckResult(
-                check_name=FEATURES_MATCH_CONTRACT,
-                passed=not violations,
-                metadata={"violations": violations, "partitions": len(context.partition_keys)},
-            ),
-            preview=preview,
+    def build(key: str, connection: DuckDBPyConnection) -> PartitionMade:
+        files = landing_zone.files(key)
+        built = build_partition(
+            connection,
+            landing_zone.feed,
+            key,
+            [file.raw for file in files],
+            lookback=lake.select(SILVER_TRANSACTIONS, keys=[landing_zone.feed.previous_key(key)]),
+            input_version=landing_zone.input_version(files),
         )
+        if not built.evaluation.passed:
+            violations[key] = dict(built.evaluation.violations)
+            raise ContractViolationError(built.evaluation.summary())
+        origin = provenance(context, input_version=built.input_version)
+        quarantined = batches(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS.schema)
+        lake.replace_partition(QUARANTINED_TRANSACTIONS, key, quarantined, provenance=origin)
+        lake.replace_partition(PARTITION_BUILDS, key, _build_record(built), provenance=origin)
+        # Last, since a partition counts as built by its Silver rows.
+        silver = batches(connection, "silver_rows", SILVER_TRANSACTIONS.schema)
+        lake.replace_partition(SILVER_TRANSACTIONS, key, silver, provenance=origin)
+        return PartitionMade(
+            rows=built.silver_rows,
+            data_version=built.silver_version,
+            metadata={
+                "landed_rows": built.landed_rows,
+                "quarantined_rows": built.quarantined_rows,
+                "quarantine_reasons": dict(built.quarantine_reasons),
+                "input_version": built.input_version,
+                "lookback_version": built.lookback_version,
+                "tail_version": built.tail_version,
+                "silver_version": built.silver_version,
+            },
+        )
+
+    def preview() -> str:
+        columns = ["TransactionID", "event_timestamp", *FEATURE_NAMES]
+        shown = ", ".join(f'"{column}"' for column in columns)
+        silver = lake.select(SILVER_TRANSACTIONS, keys=context.partition_keys)
+        with lake.connect() as connection:
+            rows = connection.execute(f"SELECT {shown} FROM {silver} LIMIT 5").fetchall()
+        return markdown_table(columns, rows)
+
+    yield from materialize_each(
+        context,
+        make,
+        refusals=(NothingLandedError, BrokenFileError, SourceError, LakeError, PartitionRefusedError),
+        gate=lambda: dg.AssetCheckResult(
+            check_name=FEATURES_MATCH_CONTRACT,
+            passed=not violations,
+            metadata={"violations": violations, "partitions": len(context.partition_keys)},
+        ),
+        preview=preview,
+    )
 
 
 def _build_record(build: SilverBuild) -> pa.Table:

@@ -37,6 +37,9 @@ _FILES: Final = WriterProperties(
 """How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
 given up: constant columns keep theirs, columns of which no two values are alike do not pay for one."""
 
+_FILE_BYTES: Final = 64 * 2**20
+"""About the size at which another file is begun: the writer holds one file until it is whole."""
+
 for _bound, _value in (("DELTARS_MAX_CONCURRENT_WRITERS", "1"), ("DELTARS_WRITER_BATCH_CHANNEL_SIZE", "2")):
     # Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
     os.environ.setdefault(_bound, _value)
@@ -187,6 +190,7 @@ class Lake(dg.ConfigurableResource):
                     mode="overwrite",
                     predicate=f"{table.partition_by} = {quoted(key)}",
                     writer_properties=_FILES,
+                    target_file_size=_FILE_BYTES,
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
                 )
             except CommitFailedError as error:
@@ -306,7 +310,9 @@ def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
 
     What DuckDB needs beyond `memory` it puts on the data directory's disk for as long as the connection lives.
     """
-    config = {"memory_limit": memory, "temp_directory": str(data_dir / ".spill")}
+    config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(data_dir / ".spill")}
+    # Else what DuckDB no longer uses stays with the process, beside what Arrow and numpy need next.
+    config["allocator_background_threads"] = True
     return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:", connection_config=config))
 
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fraud_assets.silver.build import input_version
-from fraud_assets.silver.reading import MAX_JOINED_LINES, BrokenFileError, RawFile, iter_records, open_csv
+from fraud_assets.silver.reading import MAX_JOINED_LINES, BrokenFileError, RawFile, open_csv
 from fraud_assets.silver.source import Source, load_source
 from fraud_assets.silver.splitting import partition_keys
 
@@ -133,7 +133,8 @@ class LandingZone(dg.ConfigurableResource):
         try:
             if file.raw.is_parquet:
                 return pq.read_metadata(file.path).num_rows, None
-            return sum(1 for _ in iter_records(file.raw, self.feed.csv)), None
+            with open_csv(file.raw, self.feed.csv) as records:
+                return sum(map(len, records.tables())), None
         except BrokenFileError as error:
             return None, str(error)
         except (pa.ArrowException, OSError) as error:

@@ -17,7 +17,7 @@ from fraud_assets.silver.contract import (
     quarantine_schema,
     silver_schema,
 )
-from fraud_assets.silver.features import compute_features, digest_features
+from fraud_assets.silver.features import compute_features, digest_features, read_transactions
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
 
@@ -71,7 +71,9 @@ def build_partition(
         SourceError: The source's expressions are not valid.
     """
     cleaned = clean(con, source, key, files)
-    compute_features(con, source, key, lookback)
+    transactions = read_transactions(con, source, key, lookback)
+    con.execute("DROP TABLE candidate_rows; DROP TABLE good_transactions")  # the rows of a large partition, twice
+    compute_features(con, source, transactions)
     versions = digest_features(con, source, key)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE build AS "

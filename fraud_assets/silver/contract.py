@@ -237,9 +237,12 @@ def evaluate_features(con: duckdb.DuckDBPyConnection, relation: str) -> FeatureE
     }
     rules["isFraud is 0, 1 or null"] = "isFraud IS NULL OR isFraud IN (0, 1)"
     counts = ", ".join(f"count(*) FILTER (WHERE ({rule}) IS NOT TRUE)" for rule in rules.values())
+    # Hashes that all differ are of keys that all differ, and take a third of the keys' memory.
     [(rows, distinct, *broken)] = con.execute(
-        f"SELECT count(*), count(DISTINCT (partition_key, TransactionID)), {counts} FROM {relation}"
+        f"SELECT count(*), count(DISTINCT hash(partition_key, TransactionID)), {counts} FROM {relation}"
     ).fetchall()
+    if distinct < rows:
+        [(distinct,)] = con.execute(f"SELECT count(DISTINCT (partition_key, TransactionID)) FROM {relation}").fetchall()
     violations = dict(zip(rules, broken, strict=True))
     violations["(partition_key, TransactionID) is unique"] = rows - distinct
     return FeatureEvaluation(rows=rows, violations={rule: n for rule, n in violations.items() if n})

@@ -5,7 +5,9 @@ digests that tell whether a partition's scores and its successor's windows are s
 `cleaning`; what a feature may be is `contract`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,13 +23,32 @@ from fraud_assets.silver.windows import WINDOW, aggregate_windows
 EMPTY_TAIL: Final = "a4a03e336e7c2d5955bd36a03077729c"
 # The digest of no rows: what a partition without transactions in its last five minutes hands on.
 
-_NO_LOOKBACK: Final = (
-    "(SELECT NULL::TIMESTAMPTZ AS event_timestamp, '' AS card_id, '' AS ProductCD, 0 AS TransactionAmt)"
+_TEXT_IN_CODES: Final = pa.dictionary(pa.int32(), pa.string())
+
+_TRANSACTIONS: Final = pa.schema(
+    [
+        ("TransactionID", pa.string()),
+        ("event_timestamp", pa.timestamp("us", tz="UTC")),
+        ("card_id", _TEXT_IN_CODES),
+        ("ProductCD", _TEXT_IN_CODES),
+        ("amount_thousandths", pa.int64()),
+        ("is_international_txn", pa.int32()),
+        ("isFraud", pa.int32()),
+    ]
 )
+# Good transactions as they are held while features are made of them: some 50 bytes each.
+
+_NO_LOOKBACK: Final = """(
+    SELECT
+        '' AS TransactionID, NULL::TIMESTAMPTZ AS event_timestamp, '' AS card_id, '' AS ProductCD,
+        0 AS TransactionAmt, 0 AS is_international_txn, NULL::INTEGER AS isFraud
+)"""
 # The time that is missing is in no window.
 
-_BATCH_ROWS: Final = 500_000
-# Rows of one column that are fetched at a time.
+_BATCH_ROWS: Final = 262_144
+# Rows that are fetched at a time.
+_BATCHES_IN_TURN: Final = 3
+# Batches that wait to be coded, at most, while the next ones are fetched.
 
 _FEATURES_SQL: Final = Path(__file__).with_name("features.sql").read_text(encoding="utf-8")
 
@@ -50,14 +71,14 @@ class FeatureVersions:
     lookback_version: str
 
 
-def compute_features(con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None) -> None:
-    """Make the temporary tables `featured_transactions` and `lookback_transactions` from `good_transactions`.
+def read_transactions(con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None) -> pa.Table:
+    """Return the rows that a partition's windows see: what is looked back on, then `good_transactions`, in its order.
 
-    The features are the same bits whatever the order of the rows.
+    The first ones are the temporary table `lookback_transactions` as well. Nothing else is read afterwards.
 
     Args:
         con: A connection whose TimeZone is UTC.
-        source: The feed, for its grain and its high-value limit.
+        source: The feed, for its grain.
         key: The partition of the good transactions.
         lookback: A relation with the previous partition's Silver rows, at least of its last five minutes.
     """
@@ -66,23 +87,51 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, key: str, l
         f"""
         CREATE OR REPLACE TEMP TABLE lookback_transactions AS
         SELECT
-            event_timestamp, card_id, ProductCD,
-            round_even(TransactionAmt * 1000, 0)::BIGINT AS amount_thousandths
+            TransactionID, event_timestamp, card_id, ProductCD,
+            round_even(TransactionAmt * 1000, 0)::BIGINT AS amount_thousandths,
+            is_international_txn, isFraud
         FROM {lookback or _NO_LOOKBACK}
         WHERE event_timestamp >= $since AND event_timestamp < $until
         """,
         {"since": start - WINDOW, "until": start},
     )
-    con.register("window_aggregates", _aggregate_windows(con))
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE featured_transactions AS {_FEATURES_SQL}",
-        {"high_value_amount": source.features.high_value_amount},
+    transactions = pa.Table.from_batches(_batches(con), schema=_TRANSACTIONS)
+    for name in ("event_timestamp", "amount_thousandths"):
+        # In one piece, numpy reads a column where it lies.
+        in_one_piece = transactions.column(name).combine_chunks()
+        transactions = transactions.set_column(_TRANSACTIONS.get_field_index(name), name, in_one_piece)
+    return transactions
+
+
+def compute_features(con: duckdb.DuckDBPyConnection, source: Source, transactions: pa.Table) -> None:
+    """Make the view `featured_transactions` of what `read_transactions` returned, without what is looked back on.
+
+    The features are the same bits whatever the order of the rows. They are computed as the view is read, from rows
+    and windows that the connection holds until the next call.
+
+    Args:
+        con: The connection that the transactions were read with.
+        source: The feed, for its high-value limit.
+        transactions: Rows and look-back of one partition.
+    """
+    con.unregister("windowed_transactions")  # those of the partition before, or both would be held
+    aggregates = aggregate_windows(
+        card=_codes(transactions.column("card_id")),
+        product=_codes(transactions.column("ProductCD")),
+        time_us=_numbers(transactions.column("event_timestamp")),
+        amount=_numbers(transactions.column("amount_thousandths")),
+    ).as_arrays()
+    windowed = pa.Table.from_arrays(
+        [*transactions.columns, *aggregates.values()], names=[*transactions.column_names, *aggregates]
     )
-    con.unregister("window_aggregates")
+    [(looked_back_on,)] = con.execute("SELECT count(*) FROM lookback_transactions").fetchall()
+    con.register("windowed_transactions", windowed.slice(looked_back_on))
+    con.execute("SET VARIABLE high_value_amount = $limit", {"limit": source.features.high_value_amount})
+    con.execute(f"CREATE OR REPLACE TEMP VIEW featured_transactions AS {_FEATURES_SQL}")
 
 
 def digest_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureVersions:
-    """Return the digests of the two tables that `compute_features` made of a partition."""
+    """Return the digests of what `compute_features` made of a partition."""
     _, end = source.bounds(key)
     return FeatureVersions(
         silver_version=_digest(con, "featured_transactions", _SCORED),
@@ -91,41 +140,40 @@ def digest_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) ->
     )
 
 
-def _aggregate_windows(con: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Return what each good transaction's window holds, in the order of `good_transactions`."""
-    [(looked_back_on,)] = con.execute("SELECT count(*) FROM lookback_transactions").fetchall()
-    aggregates = aggregate_windows(
-        card=_codes(_column(con, "card_id")),
-        product=_codes(_column(con, "ProductCD")),
-        time_us=_numbers(_column(con, "epoch_us(event_timestamp)")),
-        amount=_numbers(_column(con, "amount_thousandths")),
+def _batches(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
+    """Yield what is looked back on, then what is good; another thread codes the texts of what was fetched."""
+    waiting: deque[Future[pa.RecordBatch]] = deque()
+    with ThreadPoolExecutor(1) as coder:
+        for table in ("lookback_transactions", "good_transactions"):
+            for batch in con.sql(f"SELECT {', '.join(_TRANSACTIONS.names)} FROM {table}").to_arrow_reader(_BATCH_ROWS):
+                waiting.append(coder.submit(_coded, batch))
+                if len(waiting) == _BATCHES_IN_TURN:
+                    yield waiting.popleft().result()
+        for coded in waiting:
+            yield coded.result()
+
+
+def _coded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the same rows, each text that may repeat as a number of its own batch, and nothing else kept in memory.
+
+    A batch's columns live as long as any of them: without copies, the texts of cards would stay.
+    """
+    columns = (
+        column.dictionary_encode() if type_ == _TEXT_IN_CODES else pa.concat_arrays([column])
+        for column, type_ in zip(batch.columns, _TRANSACTIONS.types, strict=True)
     )
-    return aggregates.as_table(first=looked_back_on)
+    return pa.RecordBatch.from_arrays(list(columns), schema=_TRANSACTIONS)
 
 
-def _column(con: duckdb.DuckDBPyConnection, expression: str) -> Iterator[pa.Array]:
-    """Yield a column of what is looked back on, then of what is good, some rows at a time."""
-    for table in ("lookback_transactions", "good_transactions"):
-        for batch in con.sql(f"SELECT {expression} FROM {table}").to_arrow_reader(_BATCH_ROWS):
-            yield batch.column(0)
+def _codes(texts: pa.ChunkedArray) -> np.ndarray:
+    """Return one number per text, equal ones for equal texts of all batches."""
+    numbers = (chunk.indices for chunk in texts.unify_dictionaries().chunks)
+    return np.concatenate([np.empty(0, np.int32), *map(np.from_dlpack, numbers)])
 
 
-def _numbers(chunks: Iterable[pa.Array]) -> np.ndarray:
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     # Not by `to_numpy`, which imports pandas.
-    return np.concatenate([np.empty(0, np.int64), *map(np.from_dlpack, chunks)])
-
-
-def _codes(chunks: Iterable[pa.Array]) -> np.ndarray:
-    """Return one number per text, equal ones for equal texts; the texts themselves are let go of as they come."""
-    codes: list[np.ndarray] = [np.empty(0, np.int32)]
-    known = pa.nulls(0, pa.string())  # not `pa.array([])`, which imports pandas
-    for chunk in chunks:
-        before = pa.DictionaryArray.from_arrays(pa.nulls(0, pa.int32()), known)
-        # Unifying keeps the numbers of the texts that are known, and gives the next ones to those that are new.
-        _, unified = pa.chunked_array([before, chunk.dictionary_encode()]).unify_dictionaries().chunks
-        known = unified.dictionary
-        codes.append(np.from_dlpack(unified.indices))
-    return np.concatenate(codes)
+    return np.from_dlpack(column.chunk(0).cast(pa.int64()))
 
 
 def _digest(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: datetime | None = None) -> str:

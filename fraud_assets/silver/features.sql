@@ -1,14 +1,14 @@
 -- The eight features of every good transaction of a partition.
 --
--- In: good_transactions, and beside each row, in the same order, what its five-minute window holds (see windows.py).
--- Parameter: high_value_amount.
+-- In: windowed_transactions, the good ones, each with what its five-minute window holds (see windows.py).
+-- Variable: high_value_amount.
 -- Out: one row per good transaction, with the two exact window sums that the digest needs.
 WITH
     windowed AS (
         SELECT
             * REPLACE (count::BIGINT AS count, products::BIGINT AS products),
             sum_squares_high::HUGEINT * 18446744073709551616 + sum_squares_low AS sum_squares
-        FROM good_transactions POSITIONAL JOIN window_aggregates
+        FROM windowed_transactions
     )
 SELECT
     TransactionID,
@@ -17,7 +17,7 @@ SELECT
     ProductCD,
     amount_thousandths / 1e3 AS TransactionAmt,
     ln(1 + amount_thousandths / 1e3) AS log_transaction_amount,
-    (amount_thousandths / 1e3 >= $high_value_amount)::INTEGER AS is_high_value_txn,
+    (amount_thousandths / 1e3 >= getvariable('high_value_amount'))::INTEGER AS is_high_value_txn,
     is_international_txn::INTEGER AS is_international_txn,
     count AS txn_count_5min,
     sum::DOUBLE / (1000 * count) AS avg_amount_5min,

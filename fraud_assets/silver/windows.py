@@ -32,19 +32,13 @@ class WindowAggregates:
     sum_squares_low: np.ndarray  # uint64, ... plus this
     products: np.ndarray  # int32, distinct products
 
-    def as_table(self, first: int = 0) -> pa.Table:
-        """Return the transactions from `first` on as a table of these columns."""
+    def as_arrays(self) -> dict[str, pa.Array]:
+        """Return the same numbers, where they lie, as Arrow arrays by name."""
         # From the buffers themselves: pyarrow would load pandas to look at an array.
-        return pa.table(
-            {
-                name: pa.Array.from_buffers(
-                    pa.from_numpy_dtype(values.dtype),
-                    len(values) - first,
-                    [None, pa.py_buffer(values[first:])],
-                )
-                for name, values in vars(self).items()
-            }
-        )
+        return {
+            name: pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+            for name, values in vars(self).items()
+        }
 
 
 def aggregate_windows(
@@ -65,7 +59,7 @@ def aggregate_windows(
     made = WindowAggregates(
         count=np.empty(n, np.int32),
         sum=np.empty(n, np.uint64),
-        sum_squares_high=np.empty(n, np.int64),
+        sum_squares_high=np.zeros(n, np.int64),  # and mostly stays so: zeros that nobody writes take no memory
         sum_squares_low=np.empty(n, np.uint64),
         products=np.empty(n, np.int32),
     )
@@ -80,7 +74,8 @@ def aggregate_windows(
             order, some = _aggregate(*(column[rows].astype(np.int64) for column in (card, product, time_us, amount)))
             rows = rows[order]
             for name, values in vars(some).items():
-                getattr(made, name)[rows] = values
+                if name != "sum_squares_high" or values.any():
+                    getattr(made, name)[rows] = values
 
     with ThreadPoolExecutor(min(parts, _THREADS)) as pool:
         list(pool.map(aggregate, range(parts)))
@@ -104,11 +99,12 @@ def _aggregate(
     end = firsts[tie]
     count = end - start
     card, product, amount = card[order], product[order], amount[order]
+    # A running sum that passes 2**64 begins again at 0: differences stay right.
+    running = np.append(np.uint64(0), np.cumsum(amount.astype(np.uint64)))
     high, low = _windowed_sum(*_squares(amount), start, end)
-    _, total = _windowed_sum(np.zeros_like(amount), amount.astype(np.uint64), start, end)
     return order, WindowAggregates(
         count=count,
-        sum=total,
+        sum=running[end] - running[start],
         sum_squares_high=high,
         sum_squares_low=low,
         products=count - _repeated_products(card, product, start, firsts[tie - 1]),

@@ -254,7 +254,11 @@ def test_features_that_break_the_contract_are_never_stored(
         build = real(connection, source, key, *args, **kwargs)
         if key != "2026-01-02":
             return build
-        connection.execute("UPDATE featured_transactions SET txn_count_5min = 0")
+        connection.execute("CREATE TEMP TABLE made AS FROM featured_transactions")
+        connection.execute(
+            "CREATE OR REPLACE TEMP VIEW featured_transactions AS"
+            " SELECT * REPLACE (0::BIGINT AS txn_count_5min) FROM made"
+        )
         return replace(build, evaluation=evaluate_features(connection, "silver_rows"))
 
     monkeypatch.setattr(silver_assets, "build_partition", faulty)

@@ -14,7 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
-from fraud_assets.silver.features import EMPTY_TAIL, FeatureVersions, compute_features, digest_features
+from fraud_assets.silver.features import (
+    EMPTY_TAIL,
+    FeatureVersions,
+    compute_features,
+    digest_features,
+    read_transactions,
+)
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import make_source
 from fraud_assets_tests.silver.oracle import FIVE_MINUTES_US, Transaction, features_of
@@ -52,7 +58,7 @@ def compute(
     con.register("given_rows", table)
     con.execute("CREATE OR REPLACE TEMP TABLE good_transactions AS FROM given_rows")
     con.unregister("given_rows")
-    compute_features(con, source, key, lookback)
+    compute_features(con, source, read_transactions(con, source, key, lookback))
     versions = digest_features(con, source, key)
     names = ", ".join(FEATURE_NAMES)
     found = con.execute(f"SELECT TransactionID, {names} FROM featured_transactions").fetchall()
@@ -252,7 +258,7 @@ def test_each_of_many_rows_gets_its_own_window(con: duckdb.DuckDBPyConnection):
         FROM range(400_000) AS numbers(i)
         """
     )
-    compute_features(con, DAILY, "2026-01-05", None)
+    compute_features(con, DAILY, read_transactions(con, DAILY, "2026-01-05", None))
     [(wrong, rows)] = con.execute(
         """
         SELECT count(*) FILTER (txn_count_5min <> n OR avg_amount_5min <> mean), count(*)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fraud_assets.silver import reading
 from fraud_assets.silver.reading import BrokenFileError, RawFile, iter_records, open_csv, read_raw
 from fraud_assets.silver.source import CsvFormat
 from fraud_assets_tests.depth import cases
@@ -204,6 +205,52 @@ def test_whatever_a_csv_writer_writes_is_read_back(tmp_path: Path, table: list[l
     writer.writerows([["x", "y", "z"], *table])
     file = write_bytes(tmp_path, text.getvalue().encode())
     assert [record.fields for record in iter_records(file, CsvFormat())] == table
+
+
+PLAIN = st.sampled_from(["", " ", "a", "b c", "é"])
+ODD = st.text(st.sampled_from('ab \t,"\r\0é\ufeff\x0b\x85\u2028\udcff'), max_size=4)
+QUOTED = st.sampled_from(['"a"', '"a,b"', '"', 'a"', "b"])
+CELLS = st.one_of(
+    *(st.lists(cell, min_size=3, max_size=3) for cell in (PLAIN, ODD, QUOTED)), st.lists(PLAIN, max_size=4)
+)
+
+
+@given(
+    rows=st.lists(CELLS, max_size=12),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    delimiter=st.sampled_from([",", "\t", "é"]),
+    quote=st.sampled_from(['"', ""]),
+    at_once=st.integers(1, 5),
+)
+@settings(max_examples=cases(300, 5_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_columns_hold_what_records_do(
+    tmp_path: Path, rows: list[list[str]], end: str, delimiter: str, quote: str, at_once: int
+):
+    text = end.join(map(delimiter.join, ["xyz", *rows]))
+    file = write_bytes(tmp_path, text.encode("utf-8", "surrogateescape"))
+    csv_format = CsvFormat(delimiter=delimiter, quote=quote)
+    with pytest.MonkeyPatch.context() as patch:
+        # Few lines at once, or one odd line among them hides how the others are read.
+        patch.setattr(reading, "MAX_JOINED_LINES", 2)
+        records = list(iter_records(file, csv_format))
+        patch.setattr(reading, "_LINES_AT_ONCE", at_once)
+        with open_csv(file, csv_format) as opened:
+            tables = list(opened.tables())
+    found = [
+        (line, list(cells))
+        for table in tables
+        for line, *cells in zip(table.lines, *(column.to_pylist() for column in table.columns), strict=True)
+    ]
+    assert found == [(record.line, record.fields) for record in records if record.fields is not None]
+    assert [one for table in tables for one in table.unreadable] == [one for one in records if one.fields is None]
+    assert sum(map(len, tables)) == len(records)
+
+
+def test_a_field_longer_than_the_csv_module_takes_costs_its_record(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    file = write_csv(tmp_path, row("A"), row("B", product="W" * 131_073), row("C"))
+    assert read_raw(con, make_source(), file, "raw") == 3
+    assert [identifier for _, identifier in ids(con)] == ["A", "C"]
+    assert [line for line, _ in unreadable(con)] == [3]
 
 
 def mangled(content: bytes, chance: random.Random) -> bytes:
