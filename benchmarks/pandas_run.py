@@ -24,7 +24,7 @@ def main(folder: str, key: str, pipeline_file: str) -> None:
     began = perf_counter()
     pipeline = joblib.load(pipeline_file)
     silver = DeltaTable(f"{folder}/lake/silver/silver_transactions_base").to_pandas(
-        partitions=[("partition_key", "=", key)], columns=list(SCORED_COLUMNS)
+        partitions=[("partition_key", "=", key)], columns=[*SCORED_COLUMNS, "silver_version", "partition_key"]
     )
     scores = -pipeline.decision_function(silver[list(FEATURE_NAMES)])
     gold = silver.assign(

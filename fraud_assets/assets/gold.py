@@ -65,23 +65,28 @@ def fraud_predictions(
                 raise PartitionRefusedError(
                     f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due."
                 )
+            # The files of one version: what is written meanwhile is not among them.
+            silver = lake.select(SILVER_TRANSACTIONS, keys=[key])
+            versions = connection.execute(f"SELECT silver_version FROM {silver} LIMIT 1").fetchall()
+            [(silver_version,)] = versions or [(built[key]["silver_version"],)]
             columns = ", ".join(f'"{column}"' for column in SCORED_COLUMNS)
-            silver = connection.sql(
-                f"SELECT {columns} FROM {lake.select(SILVER_TRANSACTIONS, keys=[key])}"
-            ).to_arrow_reader(BATCH_ROWS)
-            scored_at = datetime.now(tz=UTC)
-            gold = score_batches(iter(silver), scorer=scorer, model_version=version, scored_at=scored_at)
+            gold = score_batches(
+                iter(connection.sql(f"SELECT {columns} FROM {silver}").to_arrow_reader(BATCH_ROWS)),
+                scorer=scorer,
+                model_version=version,
+                silver_version=silver_version,
+                partition_key=key,
+                scored_at=datetime.now(tz=UTC),
+            )
             lake.replace_partition(
                 PREDICTIONS,
                 key,
                 pa.RecordBatchReader.from_batches(PREDICTIONS.schema, gold),
                 provenance=provenance(context, model_version=version),
             )
-            rows, anomalies, silver_version = connection.execute(
-                f"SELECT count(*), count(*) FILTER (is_anomaly), any_value(silver_version) "
-                f"FROM {lake.select(PREDICTIONS, keys=[key])}"
-            ).fetchall()[0]
-            silver_version = silver_version or built[key]["silver_version"]
+            [(rows, anomalies)] = connection.execute(
+                f"SELECT count(*), count(*) FILTER (is_anomaly) FROM {lake.select(PREDICTIONS, keys=[key])}"
+            ).fetchall()
             return PartitionMade(
                 rows=rows,
                 data_version=f"{silver_version}-{version}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -65,38 +66,48 @@ SCORED_COLUMNS: Final = (
     "event_timestamp",
     "card_id",
     *FEATURE_NAMES,
-    "silver_version",
-    "partition_key",
 )
-"""What scoring reads of a Silver row: never the label."""
+"""What scoring reads of a Silver row: never the label, nor what all rows of a partition have in common."""
 
 _ROWS_IN_CACHE: Final = 2048
 """Rows whose features are put side by side at a time: each column passes over them while they are in the cache."""
 
 
 def score_batches(
-    batches: Iterator[pa.RecordBatch], *, scorer: RowScorer, model_version: str, scored_at: datetime
+    batches: Iterator[pa.RecordBatch],
+    *,
+    scorer: RowScorer,
+    model_version: str,
+    silver_version: str,
+    partition_key: str,
+    scored_at: datetime,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield one Gold batch per Silver batch: same rows, same order, bounded memory.
+    """Yield one Gold batch per Silver batch of a partition: same rows, same order, bounded memory.
 
     Args:
         batches: Silver rows with the columns `SCORED_COLUMNS`.
         scorer: the model; its scores are taken as they are.
         model_version: the version that `scorer` is of.
+        silver_version: the version that the rows are of.
+        partition_key: the partition that the rows are of.
         scored_at: when this scoring began (UTC).
     """
     gold = schema()
     since_epoch = (scored_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    common = {"model_version": model_version, "silver_version": silver_version, "partition_key": partition_key}
+
+    @lru_cache(maxsize=1)  # All batches but the last have as many rows.
+    def repeated(times: int) -> dict[str, pa.Array]:
+        scored = _numbers(gold.field("scored_at").type, np.full(times, since_epoch, dtype=np.int64))
+        return {name: _repeated(text, times) for name, text in common.items()} | {"scored_at": scored}
+
     for batch in batches:
-        n = batch.num_rows
         scores = scorer.score(_matrix(batch))
         percentiles = scorer.percentile(scores)
-        made = {
+        made = repeated(batch.num_rows) | {
             "fraud_score": _numbers(pa.float64(), scores),
             "is_anomaly": _flags(scores > scorer.threshold),
             "score_percentile": _numbers(pa.float64(), percentiles, valid=~np.isnan(percentiles)),
-            "model_version": _repeated(model_version, n),
-            "scored_at": _numbers(gold.field("scored_at").type, np.full(n, since_epoch, dtype=np.int64)),
         }
         yield pa.record_batch(
             [made[name] if name in made else batch.column(name).cast(gold.field(name).type) for name in gold.names],

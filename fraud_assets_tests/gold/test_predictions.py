@@ -41,15 +41,17 @@ def silver_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
         "event_timestamp": datetime(2026, 1, 5, 12, tzinfo=UTC),
         "card_id": "c",
         **dict.fromkeys(FEATURE_NAMES, 1),
-        "silver_version": "s",
-        "partition_key": "2026-01-05",
     }
     types = pa.schema([FEATURES.field(name) for name in SCORED_COLUMNS])
     return pa.RecordBatch.from_pylist([common | row for row in rows], schema=types)
 
 
-def scored(*batches: pa.RecordBatch, scorer: Any = None) -> list[pa.RecordBatch]:
-    return list(score_batches(iter(batches), scorer=scorer or Weighted(), model_version="7", scored_at=SCORED_AT))
+STAMPS = {"model_version": "7", "silver_version": "s", "partition_key": "2026-01-05"}
+
+
+def scored(*batches: pa.RecordBatch, scorer: Any = None, **stamps: str) -> list[pa.RecordBatch]:
+    stamps = STAMPS | stamps
+    return list(score_batches(iter(batches), scorer=scorer or Weighted(), scored_at=SCORED_AT, **stamps))
 
 
 def test_a_row_is_scored_in_contract_order() -> None:
@@ -133,7 +135,7 @@ def test_one_batch_is_held_at_a_time() -> None:
             asked.append(number)
             yield silver_batch([{}])
 
-    made = score_batches(batches(), scorer=Weighted(), model_version="7", scored_at=SCORED_AT)
+    made = score_batches(batches(), scorer=Weighted(), scored_at=SCORED_AT, **STAMPS)
     next(made)
     assert asked == [0]
 
@@ -149,10 +151,10 @@ def test_columns_hold_more_rows_than_are_in_the_cache_at_once_in_their_order() -
 
 def test_a_version_of_any_text_stands_in_every_row() -> None:
     for version in ("", "12", "größer"):
-        made = score_batches(
-            iter([silver_batch([{}, {}])]), scorer=Weighted(), model_version=version, scored_at=SCORED_AT
-        )
-        assert next(made).column("model_version").to_pylist() == [version, version]
+        for name in STAMPS:
+            two, one = scored(silver_batch([{}, {}]), silver_batch([{}]), **{name: version})
+            assert two.column(name).to_pylist() == [version, version]
+            assert one.column(name).to_pylist() == [version]
 
 
 def test_rows_are_scored_without_loading_pandas() -> None:
@@ -171,7 +173,8 @@ class Zero:
     percentile = score = lambda self, X: 0.0 * X.reshape(len(X), -1)[:, 0]
 with duckdb.connect() as connection:
     rows = connection.sql(f"SELECT {', '.join(columns)}").to_arrow_reader(10)
-    [batch] = score_batches(iter(rows), scorer=Zero(), model_version="1", scored_at=datetime.now(tz=UTC))
+    stamps = {"model_version": "1", "silver_version": "s", "partition_key": "k", "scored_at": datetime.now(tz=UTC)}
+    [batch] = score_batches(iter(rows), scorer=Zero(), **stamps)
 assert batch.num_rows == 1
 assert "pandas" not in sys.modules
 """
