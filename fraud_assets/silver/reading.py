@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from fraud_assets.silver.source import CsvFormat, Source, quoted
 
 _LINES_AT_ONCE: Final = 131_072
-# Enough for Arrow and DuckDB to work at their own speed, few enough to stay in tens of megabytes ...
+# Enough for Arrow and DuckDB to work at their own speed, few enough to stay in tens of megabytes.
 _CELLS_AT_ONCE: Final = 4_000_000
-# ... also where a file has hundreds of columns.
+# A file of hundreds of columns has fewer lines at once, and stays in some hundred.
 _ROWS_IN_TURN: Final = 16_384
 # Of the rows handed to DuckDB, what one thread takes at a time.
 
@@ -145,7 +145,7 @@ class CsvRecords:
 
     def _of_lines(self, made_of: Callable[[list[str], bool], tuple[_Made, int]]) -> Iterator[_Made]:
         lines, ended = self._ahead, False
-        at_once = min(_LINES_AT_ONCE, _CELLS_AT_ONCE // len(self.names))
+        at_once = max(min(_LINES_AT_ONCE, _CELLS_AT_ONCE // len(self.names)), 1)
         while not ended:
             more = list(islice(self._stream, at_once))
             ended = not more
