@@ -140,7 +140,7 @@ def test_one_batch_is_held_at_a_time() -> None:
     assert asked == [0]
 
 
-def test_columns_hold_more_rows_than_are_in_the_cache_at_once_in_their_order() -> None:
+def test_many_rows_stay_in_their_order() -> None:
     rows = [{"TransactionID": str(n), "TransactionAmt": float(n), "txn_count_5min": n % 7} for n in range(5_001)]
     [batch] = scored(silver_batch(rows))
     others = 20.0 - 3.0 + 40.0 - 6.0 + 7.0 + 0.125  # the other features are 1
