@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
-from itertools import chain, count, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO, TypeVar
 
@@ -265,16 +265,6 @@ def open_csv(file: RawFile, csv_format: CsvFormat) -> Iterator[CsvRecords]:
         raise BrokenFileError(file.name, f"it cannot be read to its end ({error}).", "a whole file.") from error
     except UnicodeError as error:
         raise BrokenFileError(file.name, f"the text is not {encoding} ({error}).", "[csv] encoding.") from error
-
-
-def iter_records(file: RawFile, csv_format: CsvFormat) -> Iterator[Record]:
-    """Yield every record of a CSV file after its header, delimited or not, with its text as it came.
-
-    Raises:
-        BrokenFileError: See `open_csv`.
-    """
-    with open_csv(file, csv_format) as records:
-        yield from chain.from_iterable(records.batches())
 
 
 def read_raw(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, table: str) -> int:

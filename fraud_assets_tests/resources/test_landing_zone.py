@@ -19,8 +19,9 @@ from fraud_assets.resources.landing_zone import (
     NothingLandedError,
 )
 from fraud_assets.silver.cleaning import clean
-from fraud_assets.silver.reading import BrokenFileError, RawFile, iter_records
+from fraud_assets.silver.reading import BrokenFileError, RawFile
 from fraud_assets_tests.depth import cases
+from fraud_assets_tests.silver.feed import iter_records
 
 HEADER = "id,time,card,product,amount,abroad,fraud"
 

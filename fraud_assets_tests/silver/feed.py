@@ -1,13 +1,14 @@
 """A small feed of the tests' own: seven raw columns, and rows of them spelled as text."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraud_assets.silver.reading import RawFile
-from fraud_assets.silver.source import Source
+from fraud_assets.silver.reading import RawFile, Record, open_csv
+from fraud_assets.silver.source import CsvFormat, Source
 
 HEADER = "id,time,card,product,amount,abroad,fraud"
 
@@ -55,3 +56,10 @@ def write_csv(folder: Path, *rows: str, name: str = "feed.csv", header: str = HE
 def write_parquet(folder: Path, rows: list[dict[str, Any]], name: str = "feed.parquet") -> RawFile:
     pq.write_table(pa.Table.from_pylist(rows), folder / name)
     return RawFile(path=folder / name, name=name)
+
+
+def iter_records(file: RawFile, csv_format: CsvFormat) -> Iterator[Record]:
+    """Yield every record of a CSV file after its header, delimited or not, with its text as it came."""
+    with open_csv(file, csv_format) as records:
+        for batch in records.batches():
+            yield from batch

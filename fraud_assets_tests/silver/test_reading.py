@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.silver import reading
-from fraud_assets.silver.reading import BrokenFileError, RawFile, iter_records, open_csv, read_raw
+from fraud_assets.silver.reading import BrokenFileError, RawFile, open_csv, read_raw
 from fraud_assets.silver.source import CsvFormat
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.cases import parquet
-from fraud_assets_tests.silver.feed import GOOD, HEADER, make_source, write_bytes, write_csv
+from fraud_assets_tests.silver.feed import GOOD, HEADER, iter_records, make_source, write_bytes, write_csv
 
 
 def row(identifier: str, **changes: str) -> str:
