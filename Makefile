@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DAYS ?= 30
 ROWS ?= 100000
+REPEATS ?= 7
 
 .PHONY: help demo test verify check dev mlflow bench clean lock install
 
@@ -64,7 +65,7 @@ verify: $(INSTALLED) ## the same suites with all their histories and cases, in a
 
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra bench -r pyproject.toml
-	$(BIN)/python -m benchmarks $(ROWS)
+	REPEATS=$(REPEATS) $(BIN)/python -m benchmarks $(ROWS)
 
 clean: ## forget the demo's data and its runs
 	rm -rf data/simulated .dagster

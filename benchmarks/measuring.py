@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-REPEATS: Final = 7
-# The fewest of which a median and a spread say something.
+REPEATS: Final = int(os.environ.get("REPEATS", "7"))
+# Seven are the fewest of which a median and a spread say something; one shows that everything runs.
 
 
 @dataclass(frozen=True)

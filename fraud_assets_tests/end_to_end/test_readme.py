@@ -1,5 +1,6 @@
 """Every command of the README, run in its order in a copy of the project; what it promises is looked at."""
 
+import json
 import os
 import re
 import shutil
@@ -94,6 +95,10 @@ def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
     assert "Nothing is due." in shell.run("unset FRAUD_SOURCE; make demo")
     with shell.serve("make mlflow", "http://127.0.0.1:5000/health"):
         pass
+    shell.run("make bench ROWS=3000 REPEATS=1")
+    measured = json.loads((shell.folder / "build" / "bench.json").read_text())
+    assert {"polars", "the whole partition"} <= {one["way"] for one in measured["features"]}
+    assert all(one["median_seconds"] > 0 for one in measured["scoring"])  # NaN where a control is not installed
     shell.run("make check")
     shell.run("make clean")
     assert "Nothing landed yet." in shell.run("fraud-assets status")
