@@ -59,7 +59,7 @@ def fraud_predictions(
     built = lake.partition_states(PARTITION_BUILDS, ("silver_version",))
 
     with lake.connect() as connection:
-        # One reads, one scores, one writes: a second reader would only take its core from the writer, the slowest.
+        # One thread reads, one scores, one writes: on two cores a second reader would hold up the writer, the slowest.
         connection.execute("SET threads = 1")
 
         def make(key: str) -> PartitionMade:
