@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
+from fraud_assets.model.scorer import is_anomaly
 from fraud_assets.silver.contract import FEATURE_NAMES
 
 
@@ -103,7 +104,7 @@ def score_batches(
         percentiles = scorer.percentile(scores)
         made = repeated(batch.num_rows) | {
             "fraud_score": _numbers(pa.float64(), scores),
-            "is_anomaly": _flags(scores > scorer.threshold),
+            "is_anomaly": _flags(is_anomaly(scores, scorer.threshold)),
             "score_percentile": _numbers(pa.float64(), percentiles, valid=~np.isnan(percentiles)),
         }
         yield pa.record_batch(

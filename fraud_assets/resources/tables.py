@@ -31,6 +31,11 @@ class Table:
         return f"{self.group}.{self.name}"
 
 
+def _comments(schema: pa.Schema) -> dict[str, str]:
+    """Return what the schema's own fields say of themselves."""
+    return {field.name: field.metadata[b"comment"].decode() for field in schema}
+
+
 RAW_TRANSACTIONS: Final = Table(
     group="bronze",
     name="raw_transactions",
@@ -114,7 +119,7 @@ EVALUATION_METRICS: Final = Table(
     grain="one metric of one model version",
     schema=records.metrics_schema(),
     partition_by="model_version",
-    meanings=records.METRICS_MEANINGS,
+    meanings=_comments(records.metrics_schema()),
 )
 
 PROMOTIONS: Final = Table(
@@ -123,7 +128,7 @@ PROMOTIONS: Final = Table(
     grain="one promotion decision",
     schema=records.promotions_schema(),
     partition_by="model_version",
-    meanings=records.PROMOTIONS_MEANINGS,
+    meanings=_comments(records.promotions_schema()),
 )
 
 TABLES: Final = (

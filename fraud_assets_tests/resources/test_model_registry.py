@@ -23,13 +23,8 @@ from mlflow.exceptions import MlflowException
 from sklearn.pipeline import Pipeline
 
 from fraud_assets.model.scorer import Scorer
-from fraud_assets.model.training import (
-    PipelineScorer,
-    TrainingParameters,
-    describe_training,
-    fit_pipeline,
-    fraud_score,
-)
+from fraud_assets.model.training import PipelineScorer, describe_training
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources import model_registry
 from fraud_assets.resources.model_registry import (
     ModelRegistry,
@@ -41,7 +36,7 @@ from fraud_assets.resources.model_registry import (
 )
 from fraud_assets.silver.contract import as_features
 from fraud_assets_tests.depth import FULL
-from fraud_assets_tests.model.test_training import made_features
+from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, made_features
 
 NAME = "fraud_isolation_forest"
 
