@@ -43,9 +43,9 @@ class TrainingConfig(TrainingParameters, dg.Config):
 
 @dg.asset(
     deps=[silver_transactions_base],
-    group_name="model",
     kinds={"scikitlearn", "mlflow"},
     owners=OWNERS,
+    group_name="model",
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
     hooks={mark_mlflow_run_failed},
@@ -102,9 +102,9 @@ def fraud_isolation_forest(
 
 @dg.asset(
     deps=[fraud_isolation_forest, silver_transactions_base],
-    group_name="model",
     kinds={"scikitlearn", "mlflow", "deltalake"},
     owners=OWNERS,
+    group_name="model",
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
     metadata=table_metadata(EVALUATION_METRICS),
@@ -175,19 +175,15 @@ def _log_pictures(mlflow: Any, drawn: Mapping[str, bytes]) -> None:
 
 
 def _as_markdown(drawn: Mapping[str, bytes]) -> dg.MarkdownMetadataValue:
-    return dg.MarkdownMetadataValue(
-        "\n\n".join(
-            f"**{title.capitalize()}**\n\n![{title}](data:image/png;base64,{b64encode(png).decode()})"
-            for title, png in drawn.items()
-        )
-    )
+    images = {title: f"![{title}](data:image/png;base64,{b64encode(png).decode()})" for title, png in drawn.items()}
+    return dg.MarkdownMetadataValue("\n\n".join(f"**{title.capitalize()}**\n\n{images[title]}" for title in drawn))
 
 
 @dg.asset(
     deps=[evaluation_metrics],
-    group_name="model",
     kinds={"mlflow"},
     owners=OWNERS,
+    group_name="model",
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
     metadata=table_metadata(PROMOTIONS),

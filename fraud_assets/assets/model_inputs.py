@@ -30,26 +30,15 @@ if TYPE_CHECKING:
 
 
 def version_of_run(context: dg.AssetExecutionContext, model_registry: ModelRegistry) -> str:
-    """Return the version that this run's tag names, or that it registered; the latest where it did neither.
-
-    Raises:
-        NoModelError: No version is registered.
-    """
+    """Return the version that this run's tag names, or that it registered; the latest where it did neither."""
     version = context.run.tags.get(MODEL_VERSION_TAG) or model_registry.latest_version(of_run=context.run.run_id)
     if version is None:
-        raise NoModelError(
-            "No model is registered yet. Materialize fraud_isolation_forest first, or `fraud-assets run`."
-        )
+        raise NoModelError("No model is registered yet: materialize fraud_isolation_forest, or `fraud-assets run`.")
     return version
 
 
 def read_training(parameters: TrainingParameters, lake: Lake) -> tuple["pd.DataFrame", TrainingFacts]:
-    """Return the rows of Silver to train on, and the facts of a training on them.
-
-    Raises:
-        NoTrainingWindowError: There are too few partitions.
-        dagster.Failure: Silver was written meanwhile.
-    """
+    """Return the rows of Silver to train on, and the facts of a training on them."""
     silver = {key: state for key, state in silver_states(lake).items() if state.rows}
     window = split_window(silver, parameters)
     states = {key: silver[key] for key in window.training_keys(silver)}
@@ -94,22 +83,15 @@ def read_same_trees(
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What a version is evaluated on."""
+    """What a version is evaluated on: the rows of the partitions `keys`, with the labels known now."""
 
     keys: list[str]
-    """The partitions later than its training, in order."""
+    window: tuple[str, str] | None
     rows: "pd.DataFrame"
-    """Their rows with the labels known now, in order of time."""
     training_rows: "pd.DataFrame"
     """Labelled rows of its training window, for the supervised reference."""
     labels: LateLabels
     labels_version: str
-    """Digest of the labels and partitions that were read."""
-
-    @property
-    def window(self) -> tuple[str, str] | None:
-        """First and last evaluated partition."""
-        return (self.keys[0], self.keys[-1]) if self.keys else None
 
 
 def read_evaluation_inputs(lake: Lake, landing_zone: LandingZone, facts: TrainingFacts) -> EvaluationInputs:
@@ -117,24 +99,19 @@ def read_evaluation_inputs(lake: Lake, landing_zone: LandingZone, facts: Trainin
     silver = silver_states(lake)
     built = [key for key, state in silver.items() if state.rows]
     keys, label_files = facts.evaluation_keys(built), landing_zone.label_files()
+    window = (keys[0], keys[-1]) if keys else None
     with lake.connect() as connection:
-        labels = read_labels(
-            connection,
-            landing_zone.feed,
-            [file.raw for file in label_files],
-            silver=lake.select(SILVER_TRANSACTIONS),
-        )
-        later, trained_on = (
-            with_late_labels(lake.select(SILVER_TRANSACTIONS, keys=some)) for some in (keys, facts.training_keys(built))
-        )
-        inputs = EvaluationInputs(
+        everything = lake.select(SILVER_TRANSACTIONS)
+        labels = read_labels(connection, landing_zone.feed, [file.raw for file in label_files], silver=everything)
+        later, earlier = (lake.select(SILVER_TRANSACTIONS, keys=part) for part in (keys, facts.training_keys(built)))
+        return EvaluationInputs(
             keys,
-            rows.read_evaluation_rows(connection, later),
-            rows.read_reference_rows(connection, trained_on),
+            window,
+            rows.read_evaluation_rows(connection, with_late_labels(later)),
+            rows.read_reference_rows(connection, with_late_labels(earlier)),
             labels,
-            labels_version="",
+            evaluated_labels_version(label_files, silver, window),
         )
-    return replace(inputs, labels_version=evaluated_labels_version(label_files, silver, inputs.window))
 
 
 def scores_of(version: str, model_registry: ModelRegistry, silver_rows: "pd.DataFrame") -> "Scores":

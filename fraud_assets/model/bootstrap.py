@@ -29,11 +29,7 @@ _CELLS: Final = 2_000_000
 def card_weights(cards: int, *, rows: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
     """Give how often each card is drawn in each replicate, in blocks of shape (k, cards); the same for one seed.
 
-    Args:
-        cards: How many there are; as many are drawn.
-        rows: How many rows the metrics are computed from, which sets how many replicates are made at most, and at once.
-        replicates: How many are wanted.
-        seed: Of the draws.
+    Of `cards` as many are drawn. How many `rows` there are sets how many replicates are made at most, and at once.
     """
     wanted = min(replicates, max(FEWEST_REPLICATES, MAXIMUM_ROW_DRAWS // max(rows, 1)))
     generator = np.random.default_rng(seed)

@@ -7,30 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-ROWS: Final = "rows"
-"""Stands in `scored_by` for what holds of the evaluated rows, whoever scored them."""
-
 FOREST: Final = "forest"
-"""The version under evaluation."""
-
 RULE: Final = "rule"
-"""The plain rule."""
-
 REFERENCE: Final = "reference"
-"""The supervised reference."""
+ROWS: Final = "rows"
+"""What made the scores, in `scored_by`: the version under evaluation, the plain rule, the supervised reference; or
+`rows`, for what holds of the evaluated rows, whoever scored them."""
 
-SCORER_WORDS: Final[Mapping[str, str]] = {
-    FOREST: "Isolation Forest",
-    RULE: "plain rule",
-    REFERENCE: "supervised reference",
-}
+SCORER_WORDS: Final = {FOREST: "Isolation Forest", RULE: "plain rule", REFERENCE: "supervised reference"}
 """The scorers of every evaluation, in the words of tables and pictures."""
 
 TRAINING_ALERT_RATE: Final = "training_alert_rate"
 """Metric: share of a version's training rows that lies above its threshold."""
 
 _PREFIXES: Final = {ROWS: "", FOREST: "", RULE: "rule_", REFERENCE: "reference_"}
-
 _VERSION: Final = "version "
 _DIFFERENCE: Final = f"{FOREST} minus {_VERSION}"
 
@@ -47,10 +37,7 @@ def minus_prod(version: str) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric's value with a 95 % interval, or the reason why there is none.
-
-    The bounds are None where no interval can be given, and for counts.
-    """
+    """One metric's value with a 95 % interval, where one can be given, or the reason why there is no value."""
 
     value: float | None
     lower: float | None = None
@@ -60,11 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Estimates of several scorers on the same rows, by `scored_by` and metric.
-
-    Each scorer has the same metrics, `alert_rate` only where it has a threshold. What holds of the rows, the base rate
-    first of all, stands under `ROWS`.
-    """
+    """Estimates of several scorers on the same rows, by `scored_by` and metric; `alert_rate` only with a threshold."""
 
     estimates: Mapping[str, Mapping[str, Estimate]]
 
@@ -75,8 +58,7 @@ class Evaluation:
     def as_metrics(self) -> dict[str, float]:
         """Return the known values by flat name, and the bounds of the forest's.
 
-        The names of the rule begin with `rule_`, of the reference with `reference_`, of the `@prod` version with
-        `prod_`, of the difference to it with `minus_prod_`.
+        Names begin with `rule_`, `reference_`, `prod_` for the `@prod` version, `minus_prod_` for the difference to it.
         """
         flat: dict[str, float | None] = {}
         for scored_by, estimates in self.estimates.items():
@@ -91,10 +73,11 @@ class Evaluation:
     def headline(self) -> dict[str, float]:
         """Return what the asset's page shows first: values of the rows and of the forest, at the daily capacity."""
         first = {**self.estimates[ROWS], **self.estimates[FOREST]}
+        known = {metric: one.value for metric, one in first.items() if one.value is not None}
         return {
-            "evaluation_rows" if metric == "rows" else metric: estimate.value
-            for metric, estimate in first.items()
-            if estimate.value is not None and "_at_top_" not in metric
+            "evaluation_rows" if metric == "rows" else metric: value
+            for metric, value in known.items()
+            if "_at_top_" not in metric
         }
 
 

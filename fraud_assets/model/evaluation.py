@@ -13,16 +13,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fraud_assets.model import bootstrap
+from fraud_assets.model import bootstrap, ranking
 from fraud_assets.model.estimates import ROWS, TRAINING_ALERT_RATE, Estimate, Evaluation
-from fraud_assets.model.ranking import (
-    capacity_metrics,
-    cards_of_a_day,
-    precision_by_part,
-    ranking_metrics,
-    review_queue,
-    weighted,
-)
 from fraud_assets.model.scorer import is_anomaly
 from fraud_assets.partition_keys import day_of
 
@@ -50,51 +42,40 @@ class Scores:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """What metrics need of the rows that have a label; arrays of shape (n_labelled,)."""
+    """What metrics need of the rows that have a label; codes count from 0."""
 
     known: np.ndarray
     """Which of all rows these are, (n_rows,)."""
     is_fraud: np.ndarray
     amount: np.ndarray
     day: np.ndarray
-    """Codes of the days, from 0, in the order of time."""
+    card: np.ndarray
     card_of_all: np.ndarray
-    """Codes of the cards of all rows, (n_rows,), from 0, in the order of their ids."""
-
-    @property
-    def card(self) -> np.ndarray:
-        """Codes of the labelled rows' cards."""
-        return self.card_of_all[self.known]
+    """Codes of the cards of all rows, (n_rows,)."""
 
 
 def labelled_rows(rows: pd.DataFrame) -> LabelledRows:
     """Return the labelled ones of the rows; see `evaluate` for their columns."""
     known = rows["isFraud"].notna().to_numpy()
     key, keys = pd.factorize(rows["partition_key"][known])
+    # Sorted codes: the draws of a seed then mean the same cards, whatever the order of the rows.
+    card = pd.factorize(rows["card_id"], sort=True)[0]
     return LabelledRows(
         known,
         is_fraud=np.asarray(rows["isFraud"][known], bool),
         amount=rows["TransactionAmt"].to_numpy(np.float64)[known],
         day=np.unique([day_of(one) for one in keys], return_inverse=True)[1][key],
-        # Sorted codes: the draws of a seed then mean the same cards, whatever the order of the rows.
-        card_of_all=pd.factorize(rows["card_id"], sort=True)[0],
+        card=card[known],
+        card_of_all=card,
     )
 
 
 def metric_names(alerts_per_day: int) -> list[str]:
     """Return the names of a ranking's metrics, in the order in which they are shown."""
-    daily = f"{alerts_per_day}_a_day"
-    return [
-        "roc_auc",
-        "pr_auc",
-        "average_precision",
-        *(
-            f"{name}_at_{capacity}"
-            for capacity in (*REVIEW_SHARES, daily)
-            for name in ("precision", "recall", "fraud_amount_share")
-        ),
-        f"card_precision_at_{daily}",
-    ]
+    capacities = (*REVIEW_SHARES, f"{alerts_per_day}_a_day")
+    parts = ("precision", "recall", "fraud_amount_share")
+    at_capacity = [f"{part}_at_{capacity}" for capacity in capacities for part in parts]
+    return ["roc_auc", "pr_auc", "average_precision", *at_capacity, f"card_precision_at_{capacities[-1]}"]
 
 
 def evaluate(
@@ -115,8 +96,7 @@ def evaluate(
     order of the rows.
 
     Args:
-        rows: `isFraud` (1 or True for fraud, 0 or False, missing where unknown), `TransactionAmt`, `card_id`, and
-            `partition_key`, which begins with the day.
+        rows: `isFraud` (1, 0, missing where unknown), `TransactionAmt`, `card_id` and `partition_key`.
         scorers: Scores of these rows, by the name of what made them.
         alerts_per_day: How many rows, or cards, can be reviewed on a day.
         differences: Further scorers, by name: the metrics of the first one less those of the second.
@@ -142,14 +122,14 @@ def evaluate(
             for metric in metrics
         }
 
-    ranking = metric_names(alerts_per_day)
+    ranked_by = metric_names(alerts_per_day)
     found = {ROWS: {name: Estimate(float(n)) for name, n in counts.items()} | estimates(ROWS, ["base_rate"], why)}
     for name, scores in scorers.items():
-        metrics = ranking if scores.threshold is None else ["alert_rate", *ranking]
+        metrics = ranked_by if scores.threshold is None else ["alert_rate", *ranked_by]
         found[name] = estimates(name, metrics, why or scores.not_measurable)
         if scores.training_alert_rate is not None:
             found[name][TRAINING_ALERT_RATE] = Estimate(scores.training_alert_rate)
-    return Evaluation(found | {name: estimates(name, ["alert_rate", *ranking], why) for name in differences or {}})
+    return Evaluation(found | {name: estimates(name, ["alert_rate", *ranked_by], why) for name in differences or {}})
 
 
 def _measures(
@@ -205,21 +185,20 @@ def _share_of_rows(name: str, card: np.ndarray, holds: np.ndarray) -> _Measure:
 
 def _ranking(score: np.ndarray, rows: LabelledRows, *, alerts_per_day: int) -> _Measure:
     """Measure how a score ranks the labelled rows: all at once, day by day, and the cards of each day."""
-    of_all = review_queue(score, rows.is_fraud, rows.amount, rows.card)
-    of_days = review_queue(score, rows.is_fraud, rows.amount, rows.card, rows.day)
-    card_score, card_is_fraud, day_card, card_day = cards_of_a_day(score, rows.is_fraud, rows.card, rows.day)
-    of_cards = review_queue(card_score, card_is_fraud, np.zeros(len(card_day)), day_card, card_day)
+    of_all = ranking.review_queue(score, rows.is_fraud, rows.amount, rows.card)
+    of_days = ranking.review_queue(score, rows.is_fraud, rows.amount, rows.card, rows.day)
+    score, is_fraud, card, day = ranking.cards_of_a_day(score, rows.is_fraud, rows.card, rows.day)
+    of_cards = ranking.review_queue(score, is_fraud, np.zeros(len(day)), card, day)
     daily = f"{alerts_per_day}_a_day"
 
     def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
-        all_rows, days, cards = (weighted(queue, weights) for queue in (of_all, of_days, of_cards))
-        found = ranking_metrics(all_rows)
+        rows, days, cards = (ranking.weighted(queue, weights) for queue in (of_all, of_days, of_cards))
+        found = ranking.ranking_metrics(rows)
         for name, share in REVIEW_SHARES.items():
-            found |= capacity_metrics(all_rows, share * all_rows.size, at=name)
-        found |= capacity_metrics(days, np.full_like(days.size, alerts_per_day), at=daily)
-        return found | {
-            f"card_precision_at_{daily}": precision_by_part(cards, np.full_like(cards.size, alerts_per_day))
-        }
+            found |= ranking.capacity_metrics(rows, share * rows.size, at=name)
+        found |= ranking.capacity_metrics(days, np.full_like(days.size, alerts_per_day), at=daily)
+        by_card = ranking.precision_by_part(cards, np.full_like(cards.size, alerts_per_day))
+        return {**found, f"card_precision_at_{daily}": by_card}
 
     return measure
 

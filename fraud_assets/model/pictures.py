@@ -37,18 +37,12 @@ _BINS: Final = 50
 def draw(rows: pd.DataFrame, scorers: Mapping[str, Scores], *, alerts_per_day: int) -> dict[str, bytes]:
     """Return PNG pictures, 700 pixels wide, by title: precision and recall, alerts per day, scores by label.
 
-    Args:
-        rows: As in `evaluation.evaluate`; there is fraud among the labelled ones.
-        scorers: As there; forest, rule and reference are drawn, those that have values.
-        alerts_per_day: The capacity that is marked.
+    Rows and scorers are those of `evaluation.evaluate`, with fraud among the rows; `alerts_per_day` is marked.
     """
     labelled = labelled_rows(rows)
     is_fraud, threshold = labelled.is_fraud, scorers[FOREST].threshold
-    ranked = {
-        name: values[labelled.known]
-        for name in _LOOKS
-        if name in scorers and (values := scorers[name].values) is not None
-    }
+    drawn = {name: scorers[name].values for name in _LOOKS if name in scorers}
+    ranked = {name: values[labelled.known] for name, values in drawn.items() if values is not None}
     return {
         "precision and recall": _png(_precision_recall(is_fraud, ranked, threshold=threshold)),
         "alerts per day": _png(_alerts_per_day(is_fraud, labelled.day, ranked, alerts_per_day=alerts_per_day)),
@@ -62,28 +56,16 @@ def _precision_recall(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], *,
         colour, dashes = _LOOKS[name]
         order = np.argsort(-score, kind="stable")
         caught, reviewed = np.cumsum(is_fraud[order]), np.arange(1, len(order) + 1)
-        last_of_tie = np.append(np.diff(score[order]) != 0, True)
-        axes[0].plot(
-            (caught / caught[-1])[last_of_tie],
-            (caught / reviewed)[last_of_tie],
-            color=colour,
-            ls=dashes,
-            label=SCORER_WORDS[name],
-        )
+        shown = np.append(np.diff(score[order]) != 0, True)  # the last of each tie
+        recall, precision = (caught / caught[-1])[shown], (caught / reviewed)[shown]
+        axes[0].plot(recall, precision, color=colour, ls=dashes, label=SCORER_WORDS[name])
     base_rate = is_fraud.mean()
     axes[0].axhline(base_rate, color=_GREY, ls=":", label=f"base rate, {base_rate:.1%}")
     is_alert = is_anomaly(ranked[FOREST], np.inf if threshold is None else threshold)
     if is_alert.any():
         recall, precision = is_alert[is_fraud].mean(), is_fraud[is_alert].mean()
-        axes[0].plot(
-            recall,
-            precision,
-            "o",
-            color=_LOOKS[FOREST][0],
-            mec="black",
-            ms=8,
-            label=f"forest at its threshold:\nprecision {precision:.0%}, recall {recall:.0%}",
-        )
+        words = f"forest at its threshold:\nprecision {precision:.0%}, recall {recall:.0%}"
+        axes[0].plot(recall, precision, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
     axes[0].set(xlabel="recall: share of the fraud rows that is found", ylabel="precision: share of fraud among alerts")
     _format_percent(axes[0].xaxis, axes[0].yaxis)
     axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
@@ -120,18 +102,15 @@ def _alerts_per_day(
 def _scores_by_label(is_fraud: np.ndarray, score: np.ndarray, *, threshold: float | None) -> Figure:
     figure, axes = _figure(1)
     edges = np.linspace(score.min(), max(score.max(), score.min() + 1e-9), _BINS + 1)
-    for what, words, colour, dashes in (
-        (~is_fraud, "other rows", _GREY, "--"),
-        (is_fraud, "fraud rows", _LOOKS[RULE][0], "-"),
-    ):
+    of_label = (~is_fraud, "other rows", _GREY, "--"), (is_fraud, "fraud rows", _LOOKS[RULE][0], "-")
+    for what, words, colour, dashes in of_label:
         share = np.histogram(score[what], edges)[0] / what.sum()
         axes[0].stairs(share, edges, color=colour, ls=dashes, lw=1.8, label=f"{words} ({what.sum():,})")
         axes[0].stairs(share, edges, color=colour, fill=True, alpha=0.15)
     if threshold is not None:
         axes[0].axvline(threshold, color="black", lw=1, label=f"threshold {threshold:g}: alerts to the right")
-    axes[0].set(
-        xlabel="fraud_score, higher is more suspicious", ylabel=f"share of the label's rows in each of {_BINS} bins"
-    )
+    axes[0].set(xlabel="fraud_score, higher is more suspicious")
+    axes[0].set(ylabel=f"share of the label's rows in each of {_BINS} bins")
     _format_percent(axes[0].yaxis)
     axes[0].legend(loc="upper right")
     return figure

@@ -64,11 +64,9 @@ def prod_after(history: Iterable[Mapping[str, Any]]) -> str | None:
 def version_before(history: Iterable[Mapping[str, Any]]) -> str | None:
     """Return the version that a rollback leads to, or None where none was behind `@prod` before.
 
-    Promotions pile up and a rollback takes the topmost away, so that rolling back twice goes back two versions. A
-    withdrawal lies on the pile as no version: a rollback from there leads to what was withdrawn.
-
-    Args:
-        history: rows of `model.promotions`, the latest first; every move of `@prod` is one.
+    Of `history`, rows of `model.promotions`, the latest first, promotions pile up and a rollback takes the topmost
+    away, so that rolling back twice goes back two versions. A withdrawal lies on the pile as no version: a rollback
+    from there leads to what was withdrawn.
     """
     pile: list[str | None] = []
     for row in reversed(list(history)):
@@ -93,7 +91,7 @@ def decide(evaluation: Evaluation | None, *, signature_matches: bool, production
     Args:
         evaluation: The candidate's, on rows later than its training, beside `@prod` on the same rows.
         signature_matches: Whether the registered signature is the contract's.
-        production: The present `@prod` version; None when there is none.
+        production: The present `@prod` version.
 
     Raises:
         NotEvaluatedError: There is no evaluation, or none beside that version.
@@ -114,21 +112,19 @@ def decide(evaluation: Evaluation | None, *, signature_matches: bool, production
 
 
 def _alert_rate_finding(evaluation: Evaluation, production: str | None) -> tuple[bool, str]:
-    drift = _alert_drift(evaluation, FOREST)
+    rate, drift = evaluation.estimate(FOREST, "alert_rate").value, _alert_drift(evaluation, FOREST)
     if drift is None:
         return True, "the alert rate cannot be measured: there are no rows after the training window"
-    lower, upper = ALERT_DRIFT_BAND
-    prod_words = ""
+    (lower, upper), prod_words = ALERT_DRIFT_BAND, ""
     of_prod = None if production is None else _alert_drift(evaluation, prod_scorer(production))
     if of_prod is not None:
         lower = max(lower, min(1.0, of_prod) / ALERT_DRIFT_TOLERANCE)
         upper = min(upper, max(1.0, of_prod) * ALERT_DRIFT_TOLERANCE)
         prod_words = f"; @prod's is {of_prod:.2f} times its own"
     inside = lower <= drift < upper
-    rate = evaluation.estimate(FOREST, "alert_rate").value
     return inside, (
-        f"the alert rate {rate:.2%} is {drift:.2f} times that of the training "
-        f"rows, {'within' if inside else 'outside'} {lower:.2f} to {upper:.2f} times{prod_words}"
+        f"the alert rate {rate:.2%} is {drift:.2f} times that of the training rows, "
+        f"{'within' if inside else 'outside'} {lower:.2f} to {upper:.2f} times{prod_words}"
     )
 
 
@@ -142,13 +138,9 @@ def _quality_findings(evaluation: Evaluation, production: str | None) -> list[tu
     base_rate = evaluation.estimate(ROWS, "base_rate").value
     unknown = evaluation.estimate(FOREST, "roc_auc").not_measurable
     if unknown is not None or base_rate is None:
-        first = production is None
-        consequence = (
-            "there is no @prod version yet, so this one is taken"
-            if first
-            else "the present @prod version stays; `fraud-assets promote VERSION` overrides"
-        )
-        return [(first, f"quality is not measurable ({unknown}): {consequence}")]
+        stays = "the present @prod version stays; `fraud-assets promote VERSION` overrides"
+        consequence = "there is no @prod version yet, so this one is taken" if production is None else stays
+        return [(production is None, f"quality is not measurable ({unknown}): {consequence}")]
     findings = []
     for metric, words, chance, chance_words in (
         ("roc_auc", "ROC-AUC", 0.5, "a blind guess's 0.5"),
@@ -156,9 +148,8 @@ def _quality_findings(evaluation: Evaluation, production: str | None) -> list[tu
     ):
         estimate = evaluation.estimate(FOREST, metric)
         good = _worse_end(estimate) > chance
-        findings.append(
-            (good, f"{words} {_as_text(estimate)} is {'above' if good else 'not shown to be above'} {chance_words}")
-        )
+        finding = f"{words} {_as_text(estimate)} is {'above' if good else 'not shown to be above'} {chance_words}"
+        findings.append((good, finding))
     if production is None:
         return findings
     for metric, words, relative in (("roc_auc", "ROC-AUC", False), ("average_precision", "average precision", True)):
@@ -166,13 +157,11 @@ def _quality_findings(evaluation: Evaluation, production: str | None) -> list[tu
         tolerance = AVERAGE_PRECISION_TOLERANCE * present if relative else ROC_AUC_TOLERANCE
         difference = evaluation.estimate(minus_prod(production), metric)
         good = _worse_end(difference) >= -tolerance
-        findings.append(
-            (
-                good,
-                f"{words} less that of @prod's version {production}, {present:.4f}, is {_as_text(difference, '+')}: "
-                f"{'not' if good else 'not shown not to be'} worse by more than {tolerance:.4f}",
-            )
+        finding = (
+            f"{words} less that of @prod's version {production}, {present:.4f}, is {_as_text(difference, '+')}: "
+            f"{'not' if good else 'not shown not to be'} worse by more than {tolerance:.4f}"
         )
+        findings.append((good, finding))
     return findings
 
 

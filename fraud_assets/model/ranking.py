@@ -1,8 +1,7 @@
 """What a review queue catches: every metric of a score comes from one weighted, sorted, cumulative sum.
 
 Belongs here: metrics of one score on labelled rows, for many weightings of the cards at once. Does not belong here:
-which scores are compared, intervals (`fraud_assets.model.bootstrap`), what may be measured
-(`fraud_assets.model.evaluation`).
+which scores are compared, intervals (`model.bootstrap`), what may be measured (`model.evaluation`).
 
 Rows that tie stand at one place of the queue, and where a capacity ends among them, the share of them that fits is
 reviewed: the expected value over all orders of the ties, so that no metric depends on the order of the rows.
@@ -46,11 +45,8 @@ class WeightedQueue:
     ahead: np.ndarray
     """Rows of the part that come before the tie."""
     tied: np.ndarray
-    """Rows in the tie, fraud or not."""
     frauds: np.ndarray
-    """Fraud rows in the tie."""
     amounts: np.ndarray
-    """Their amount."""
     tie_part: np.ndarray
 
 
@@ -59,12 +55,7 @@ def review_queue(
 ) -> ReviewQueue:
     """Return the queue of labelled rows, at least one of them fraud; all arguments have shape (n_rows,).
 
-    Args:
-        score: Higher is more suspicious.
-        is_fraud: The labels, boolean.
-        amount: Transaction amounts.
-        card: Codes of the cards, from 0.
-        part: Codes of the parts, from 0, none left out; one part by default.
+    Higher scores are more suspicious; `card` and `part` are codes from 0, none left out of `part`, one by default.
     """
     parts = np.zeros(len(score), np.intp) if part is None else part
     order = np.lexsort((-score, parts))

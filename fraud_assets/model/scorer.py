@@ -87,11 +87,7 @@ class Scorer:
 
     @classmethod
     def from_pipeline(cls, pipeline: "Pipeline", *, threshold: float = 0.0) -> Self:
-        """Return a scorer of a fitted pipeline, compared with it bit for bit on rows made for its cuts.
-
-        Args:
-            pipeline: StandardScaler (optional) and IsolationForest, fitted.
-            threshold: the score above which a transaction is an anomaly.
+        """Return a scorer of a fitted StandardScaler (optional) and IsolationForest, compared with them bit for bit.
 
         Raises:
             ScorerMismatch: a step is unknown, the forest cannot be compiled, or a score differs.
@@ -159,15 +155,11 @@ class Scorer:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        fields = ("sklearn_version", "feature_names", "threshold", "denominator", "offset", "steps")
         manifest = {
             "format": FORMAT,
             "scorer_version": metadata.version("fraud-assets"),
-            "sklearn_version": self.sklearn_version,
-            "feature_names": self.feature_names,
-            "threshold": self.threshold,
-            "denominator": self.denominator,
-            "offset": self.offset,
-            "steps": self.steps,
+            **{name: getattr(self, name) for name in fields},
         }
         manifest["digest"] = _digest(folder, manifest)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
@@ -279,17 +271,11 @@ class Scorer:
         return True
 
 
-def fit_offset(
-    pipeline: "Pipeline",
-    X: np.ndarray,  # noqa: N803
-    contamination: float,
-) -> tuple[Scorer, np.ndarray]:
+def fit_offset(pipeline: "Pipeline", X: np.ndarray, contamination: float) -> tuple[Scorer, np.ndarray]:  # noqa: N803
     """Give a pipeline fitted with contamination='auto' what fitting with `contamination` would have given it.
 
-    scikit-learn spends most of such a fit on scoring the training rows X; here the compiled scorer does, once.
-
-    Returns:
-        The scorer, compared with the pipeline as it is now, and the fraud scores of X.
+    scikit-learn spends most of such a fit on scoring the training rows X; here the compiled scorer does, once, and is
+    returned with the fraud scores of X. It was compared with the pipeline on rows made for its cuts, and on some of X.
 
     Raises:
         ScorerMismatch: the forest cannot be compiled, or a score differs: fit the pipeline anew.

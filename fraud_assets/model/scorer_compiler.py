@@ -7,7 +7,6 @@ scikit-learn tests `float32((x - mean) / scale) <= threshold`, which is monotone
 x that goes left: the cut. Scaler and cast disappear, exactly. Splits whose sides lead to one path length disappear too.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,26 +25,6 @@ GROUP: Final = 8
 
 class ScorerMismatch(FraudAssetsError):  # noqa: N818  it is the state that callers name: fall back to the Pipeline
     """The compiled scorer does not reproduce scikit-learn's scores, or cannot; the Pipeline itself still scores."""
-
-
-@dataclass
-class _Trees:
-    """The nodes of all trees, one tree after another, as scikit-learn has them; (n_nodes,) each."""
-
-    root: np.ndarray
-    """First node of each tree, (n_trees,)."""
-    tree: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    threshold: np.ndarray
-    feature: np.ndarray
-    missing_left: np.ndarray
-    depth: np.ndarray
-    is_split: np.ndarray
-    ordinal: np.ndarray
-    """Place of the node's path length among the `values`."""
-    values: np.ndarray
-    """The distinct path lengths, and 0.0 for trees that only fill a group."""
 
 
 def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
@@ -69,96 +48,72 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     scaler: Any = before[0] if before else StandardScaler(with_mean=False, with_std=False)
     mean = scaler.mean_ if scaler.with_mean else np.zeros(n_features)
     scale = scaler.scale_ if scaler.with_std else np.ones(n_features)
-    trees = _joined_trees(forest, n_features, _average_path_length)
-    for number, what in ((len(trees.values), "distinct path lengths"), (n_features, "features")):
-        if number > np.iinfo(np.uint16).max:
-            raise ScorerMismatch(f"{number} {what} do not fit 16 bits")
-    _remove_splits_that_decide_nothing(trees)
-    kept, steps = _kept_in_order(trees)
-    nodes, ordinals, roots = _numbered(trees, kept, mean, scale)
+    averages = [_average_path_length(estimator.tree_.n_node_samples) for estimator in forest.estimators_]
     return {
-        "nodes": nodes,
-        "ordinals": ordinals,
-        "roots": roots,
-        "values": trees.values,
+        **_compile_trees(forest, np.concatenate(averages), mean, scale),
         "feature_names": tuple(map(str, getattr(pipeline, "feature_names_in_", range(n_features)))),
         "denominator": -denominator,
         "offset": float(forest.offset_),
-        "steps": steps,
         "sklearn_version": sklearn.__version__,
     }
 
 
-def _joined_trees(forest: Any, n_features: int, average_path_length: Any) -> _Trees:
+def _compile_trees(forest: Any, average: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> dict[str, Any]:
+    # All trees one after another; `first` is the root of each.
     trees = [estimator.tree_ for estimator in forest.estimators_]
     sizes = [tree.node_count for tree in trees]
-    root = np.cumsum([0, *sizes[:-1]])
+    first = np.cumsum([0, *sizes[:-1]])
     tree_of = np.repeat(np.arange(len(trees)), sizes)
     left, right, threshold, feature, missing_left = (
         np.concatenate([getattr(tree, name) for tree in trees])
         for name in ("children_left", "children_right", "threshold", "feature", "missing_go_to_left")
     )
+    split = left >= 0
+    left, right = left + first[tree_of], right + first[tree_of]
     columns = np.stack(forest.estimators_features_)
-    if columns.shape[1] < n_features:  # each tree has columns of its own; scikit-learn ignores them otherwise
+    if columns.shape[1] < len(mean):  # each tree has columns of its own; scikit-learn ignores them otherwise
         feature = columns[tree_of, feature]
     depth = np.concatenate([tree.compute_node_depths() for tree in trees])
-    average = np.concatenate([average_path_length(tree.n_node_samples) for tree in trees])
     values, ordinal = np.unique(depth + average - 1.0, return_inverse=True)  # its expression, in its order
-    return _Trees(
-        root=root,
-        tree=tree_of,
-        left=left + root[tree_of],
-        right=right + root[tree_of],
-        threshold=threshold,
-        feature=feature,
-        missing_left=missing_left,
-        depth=depth,
-        is_split=left >= 0,
-        ordinal=ordinal,
-        values=np.append(values, 0.0),
-    )
+    values = np.append(values, 0.0)
+    for number, what in ((len(values), "distinct path lengths"), (len(mean), "features")):
+        if number > np.iinfo(np.uint16).max:
+            raise ScorerMismatch(f"{number} {what} do not fit 16 bits")
 
-
-def _remove_splits_that_decide_nothing(trees: _Trees) -> None:
-    """Make a leaf of each split whose sides end in one path length, from the deepest up."""
-    split, left, right, ordinal = trees.is_split, trees.left, trees.right, trees.ordinal
-    for level in range(int(trees.depth.max()), 0, -1):
-        at = np.flatnonzero(split & (trees.depth == level))
+    for level in range(int(depth.max()), 0, -1):
+        at = np.flatnonzero(split & (depth == level))
         at = at[~split[left[at]] & ~split[right[at]] & (ordinal[left[at]] == ordinal[right[at]])]
         split[at], ordinal[at] = False, ordinal[left[at]]
 
+    old, steps = _kept_nodes(first, left, right, split, tree_of)
+    new = np.zeros(len(split), np.int64)
+    new[old] = np.arange(len(old))
+    nodes = np.zeros(len(old) + 1, NODE)  # the last is the leaf of the trees that fill the last group
+    nodes["cut"], nodes["left"] = np.inf, np.arange(len(nodes))
+    ordinals = np.append(ordinal[old], len(values) - 1).astype(np.uint32)
+    inner, old = np.flatnonzero(split[old]), old[split[old]]
+    cut = _largest_going_left(threshold[old], mean[feature[old]], scale[feature[old]])
+    for name, column in (("cut", cut), ("left", new[left[old]]), ("feature", feature[old])):
+        nodes[name][inner] = column
+    nodes["nan_right"][inner] = missing_left[old] == 0
+    for f in range(len(mean)):
+        of_feature = feature[old] == f
+        ordinals[inner[of_feature]] = np.unique(cut[of_feature], return_inverse=True)[1]
+    roots = np.append(new[first], np.full(-len(first) % GROUP, len(nodes) - 1)).astype(np.uint32)
+    return {"nodes": nodes, "ordinals": ordinals, "roots": roots, "values": values, "steps": steps}
 
-def _kept_in_order(trees: _Trees) -> tuple[np.ndarray, int]:
-    """Return the nodes that are left, tree by tree and level by level, siblings side by side; and the longest way."""
-    level, levels = trees.root, []
+
+def _kept_nodes(
+    level: np.ndarray, left: np.ndarray, right: np.ndarray, split: np.ndarray, tree_of: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Return the nodes below the roots, tree by tree and level by level, siblings side by side; and the longest way."""
+    levels = []
     while len(level):
         levels.append(level)
-        inner = level[trees.is_split[level]]
-        level = np.column_stack([trees.left[inner], trees.right[inner]]).ravel()
+        inner = level[split[level]]
+        level = np.column_stack([left[inner], right[inner]]).ravel()
     kept = np.concatenate(levels)
-    return kept[np.argsort(trees.tree[kept], kind="stable")], len(levels) - 1
-
-
-def _numbered(
-    trees: _Trees, kept: np.ndarray, mean: np.ndarray, scale: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the scorer's nodes, ordinals and roots: the kept nodes under their new numbers, splits as cuts."""
-    new = np.zeros(len(trees.tree), np.int64)
-    new[kept] = np.arange(len(kept))
-    nodes = np.zeros(len(kept) + 1, NODE)  # the last is the leaf of the trees that fill the last group
-    nodes["cut"], nodes["left"] = np.inf, np.arange(len(nodes))
-    ordinals = np.append(trees.ordinal[kept], len(trees.values) - 1).astype(np.uint32)
-    inner, old = np.flatnonzero(trees.is_split[kept]), kept[trees.is_split[kept]]
-    feature = trees.feature[old]
-    cut = _largest_going_left(trees.threshold[old], mean[feature], scale[feature])
-    for name, column in (("cut", cut), ("left", new[trees.left[old]]), ("feature", feature)):
-        nodes[name][inner] = column
-    nodes["nan_right"][inner] = trees.missing_left[old] == 0
-    for f in range(len(mean)):
-        of_feature = feature == f
-        ordinals[inner[of_feature]] = np.unique(cut[of_feature], return_inverse=True)[1]
-    fill = np.full(-len(trees.root) % GROUP, len(nodes) - 1)
-    return nodes, ordinals, np.append(new[trees.root], fill).astype(np.uint32)
+    return kept[np.argsort(tree_of[kept], kind="stable")], len(levels) - 1
 
 
 def sklearn_scores(pipeline: "Pipeline", X: np.ndarray) -> np.ndarray:  # noqa: N803

@@ -56,17 +56,15 @@ class Trained:
 def train(features: pd.DataFrame, parameters: TrainingParameters) -> Trained:
     """Return a forest that depends on the rows and the parameters, not on the rows' order; compiled where possible.
 
-    Args:
-        features: The eight contract columns, shape (n_rows, 8); other columns are ignored.
-        parameters: What shapes the forest and its threshold.
+    Of `features` the eight contract columns count, shape (n_rows, 8).
 
     Raises:
         TooFewRowsError: Below `MINIMUM_TRAINING_ROWS` rows.
     """
     if len(features) < MINIMUM_TRAINING_ROWS:
         raise TooFewRowsError(
-            f"{len(features)} rows are too few to train on, {MINIMUM_TRAINING_ROWS} are needed: "
-            "land more transactions (`fraud-assets land FILE`), then `fraud-assets run`."
+            f"{len(features)} rows are too few to train on, {MINIMUM_TRAINING_ROWS} are needed: land more transactions "
+            "(`fraud-assets land FILE`), then `fraud-assets run`."
         )
     # The forest draws rows by position. Rows that tie in all eight features are the same to it, so sorting by
     # the features makes the fit independent of how the table is stored, without needing an id.
@@ -102,13 +100,7 @@ def _fit(ordered: pd.DataFrame, parameters: TrainingParameters, *, contamination
 def with_threshold(
     pipeline: Pipeline, scorer: Any, distribution: Mapping[str, Any], *, alert_share: float | None
 ) -> Trained:
-    """Return the trees of a version that exists, with the threshold that was asked for.
-
-    Args:
-        pipeline: The version's pipeline.
-        scorer: The version's scorer, compiled or not.
-        distribution: The version's training distribution.
-        alert_share: See `threshold_for`.
+    """Return the trees of a version that exists, with the threshold that was asked for; its scorer may be of any kind.
 
     Raises:
         UnknownTrainingScoresError: A share was given, and the version keeps no training scores.
@@ -127,8 +119,8 @@ def with_threshold(
 def threshold_for(training_scores: np.ndarray, alert_share: float | None) -> float:
     """Return the least training score above which at most `alert_share` of the training scores lie; 0.0 for None.
 
-    Rows that tie with the threshold are no anomalies, so a budget is never exceeded on the training scores. A compiled
-    scorer keeps up to 10,001 of them, evenly spaced: of more rows, the share is met to 1e-4.
+    Rows that tie with the threshold are no anomalies. A compiled scorer keeps up to 10,001 training scores, evenly
+    spaced: of more rows, the share is met to 1e-4.
     """
     if alert_share is None:
         return 0.0
@@ -140,18 +132,14 @@ def threshold_for(training_scores: np.ndarray, alert_share: float | None) -> flo
 def describe_training(features: pd.DataFrame, scores: np.ndarray) -> dict[str, Any]:
     """Return the distribution of each feature and of the score over the training rows, as plain JSON values.
 
-    Each quantile is a value that occurs: the least one with at least that share of the rows at or below it.
-
-    Returns:
-        `rows`, `levels`, and under `quantiles` per column one value per level.
+    Under `quantiles` each column has a value per level: the least that occurs with that share at or below it.
     """
     columns = {name: features[name].to_numpy() for name in FEATURE_NAMES} | {"fraud_score": scores}
+    quantiles = {name: np.quantile(values, QUANTILES, method="inverted_cdf") for name, values in columns.items()}
     return {
         "rows": len(features),
         "levels": list(QUANTILES),
-        "quantiles": {
-            name: np.quantile(values, QUANTILES, method="inverted_cdf").tolist() for name, values in columns.items()
-        },
+        "quantiles": {name: values.tolist() for name, values in quantiles.items()},
     }
 
 

@@ -24,44 +24,30 @@ class UnknownTrainingError(FraudAssetsError):
 class TrainingParameters(BaseModel):
     """What a person may choose for one training."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    first_partition: str | None = Field(
-        default=None, description="First Silver partition to use. Default: the first that is built."
-    )
-    last_partition: str | None = Field(
-        default=None, description="Last Silver partition to use. Default: the last that is built."
-    )
-    evaluation_share: float = Field(
-        default=0.3, gt=0, lt=1, description="Share of the partitions, the latest ones, kept for evaluation."
-    )
-    gap: int = Field(
-        default=0,
-        ge=0,
-        description="Partitions left out between training and evaluation, for labels that arrive late.",
-    )
-    n_estimators: int = Field(default=200, ge=1, description="Trees of the forest.")
-    contamination: float = Field(
-        default=0.035, gt=0, le=0.5, description="Share of the training rows that score above 0."
-    )
-    random_state: int = Field(default=42, description="Seed of the forest.")
-    max_rows: int = Field(
-        default=1_000_000,
-        ge=1,
-        description="The most rows to train on. Of more, so many are chosen by a hash of TransactionID.",
-    )
-    alert_share: float | None = Field(
-        default=None,
-        gt=0,
-        lt=1,
-        description="Share of the training rows above the version's threshold. Default: the threshold is 0.0, above "
-        "which the contamination lies.",
-    )
-    same_trees_as: str | None = Field(
-        default=None,
-        description="A registered version: register its trees again with the threshold that alert_share asks for. "
-        "Everything else here is then that version's.",
-    )
+    first_partition: str | None = None
+    """First Silver partition to use. Default: the first that is built."""
+    last_partition: str | None = None
+    """Last Silver partition to use. Default: the last that is built."""
+    evaluation_share: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the partitions, the latest ones, kept for evaluation."""
+    gap: int = Field(default=0, ge=0)
+    """Partitions left out between training and evaluation, for labels that arrive late."""
+    n_estimators: int = Field(default=200, ge=1)
+    """Trees of the forest."""
+    contamination: float = Field(default=0.035, gt=0, le=0.5)
+    """Share of the training rows that score above 0."""
+    random_state: int = 42
+    """Seed of the forest."""
+    max_rows: int = Field(default=1_000_000, ge=1)
+    """The most rows to train on. Of more, so many are chosen by a hash of TransactionID."""
+    alert_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training rows above the version's threshold. Default: the threshold is 0.0, above which the
+    contamination lies."""
+    same_trees_as: str | None = None
+    """A registered version: register its trees again with the threshold that alert_share asks for. Everything else here
+    is then that version's."""
 
 
 @dataclass(frozen=True)
@@ -82,27 +68,21 @@ class TrainingWindow:
 
 
 def split_window(keys: Iterable[str], parameters: TrainingParameters) -> TrainingWindow:
-    """Return a training window that ends before the partitions that evaluate.
+    """Return a training window that ends before the partitions that evaluate, of keys whose text order is that of time.
 
-    Of one partition alone all trains and nothing evaluates; of more, one at least evaluates.
-
-    Args:
-        keys: Partition keys, in any order; their text order is their time order.
-        parameters: The first and the last partition to use, the share that evaluates, and the gap.
+    One partition alone trains, and nothing evaluates; of more, one at least evaluates.
 
     Raises:
         NoTrainingWindowError: When there is no partition, or the gap leaves none to train on.
     """
     known, first, last, gap = set(keys), parameters.first_partition, parameters.last_partition, parameters.gap
     ordered = sorted(key for key in known if (first is None or key >= first) and (last is None or key <= last))
-    if not ordered and known:
+    if not known:
+        raise NoTrainingWindowError("There is no Silver partition to train on: land some, then `fraud-assets run`.")
+    if not ordered:
         raise NoTrainingWindowError(
             f"No Silver partition lies between {first or 'the first'} and {last or 'the last'}: "
             f"there are {min(known)} to {max(known)}. Choose another first_partition or last_partition."
-        )
-    if not ordered:
-        raise NoTrainingWindowError(
-            "There is no Silver partition to train on: land transactions, then `fraud-assets run`."
         )
     if len(ordered) == 1:
         return TrainingWindow(ordered[0], ordered[0], gap)

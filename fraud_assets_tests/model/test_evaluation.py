@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fraud_assets.model.comparison import rule_score
 from fraud_assets.model.estimates import ROWS, TRAINING_ALERT_RATE, Estimate, Evaluation
 from fraud_assets.model.evaluation import Scores, evaluate, metric_names
 
@@ -117,7 +116,7 @@ def test_no_label_means_no_base_rate_and_no_row_no_alert_rate():
 def test_a_scorer_without_scores_says_why_and_the_others_are_measured() -> None:
     scorers = {"forest": Scores(SCORES), "reference": Scores(None, not_measurable="too few frauds to learn from")}
     found = evaluate(rows_of(LABELS), scorers, alerts_per_day=5, replicates=20)
-    assert {estimate.not_measurable for figure in found.estimates["reference"].values()} == {
+    assert {estimate.not_measurable for estimate in found.estimates["reference"].values()} == {
         "too few frauds to learn from"
     }
     assert found.estimate("forest", "roc_auc").value is not None
@@ -198,14 +197,3 @@ def test_the_alert_rate_in_training_stands_beside_where_it_is_known() -> None:
     assert known.estimate("forest", TRAINING_ALERT_RATE) == Estimate(0.035)
     unknown = evaluate(rows_of([0, 0]), {"forest": Scores(np.zeros(2), 0.0)}, alerts_per_day=5)
     assert TRAINING_ALERT_RATE not in unknown.estimates["forest"]
-
-
-def test_the_rule_is_rank_plus_two_for_abroad_plus_four_tenths_per_transaction():
-    features = pd.DataFrame(
-        {
-            "log_transaction_amount": [1.0, 3.0, 2.0, 2.0],
-            "is_international_txn": [0, 0, 1, 0],
-            "txn_count_5min": [1, 1, 1, 5],
-        }
-    )
-    assert rule_score(features).tolist() == pytest.approx([0.25 + 0.4, 1.0 + 0.4, 0.625 + 2.4, 0.625 + 2.0])

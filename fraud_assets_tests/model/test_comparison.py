@@ -1,4 +1,4 @@
-"""The supervised reference: learns where there is enough to learn from, and says so where not."""
+"""What the forest is compared with: the rule's formula; a reference that learns, or says that it cannot."""
 
 import duckdb
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fraud_assets.model import rows as silver_rows
-from fraud_assets.model.reference import MINIMUM_FRAUD_ROWS, supervised_scores
+from fraud_assets.model.comparison import MINIMUM_LEARNT_FRAUD_ROWS, rule_score, supervised_scores
 from fraud_assets.model.rows import read_reference_rows
 from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
 
@@ -33,7 +33,7 @@ def test_it_learns_from_labels() -> None:
     assert roc_auc_score(later["isFraud"], found.values) > 0.9
 
 
-@pytest.mark.parametrize(("n", "frauds"), [(500, MINIMUM_FRAUD_ROWS - 1), (0, 0), (60, 60)])
+@pytest.mark.parametrize(("n", "frauds"), [(500, MINIMUM_LEARNT_FRAUD_ROWS - 1), (0, 0), (60, 60)])
 def test_too_little_to_learn_from_is_said(n: int, frauds: int) -> None:
     found = supervised_scores(silver(n, frauds=frauds), silver(10, frauds=1))
     assert found.values is None
@@ -61,3 +61,14 @@ def test_the_same_rows_are_learnt_from_in_whatever_order_they_are_stored(monkeyp
     assert len(one) == 200
     later = silver(50, frauds=5, seed=1)
     np.testing.assert_array_equal(supervised_scores(one, later).values, supervised_scores(other, later).values)
+
+
+def test_the_rule_is_rank_plus_two_for_abroad_plus_four_tenths_per_transaction():
+    features = pd.DataFrame(
+        {
+            "log_transaction_amount": [1.0, 3.0, 2.0, 2.0],
+            "is_international_txn": [0, 0, 1, 0],
+            "txn_count_5min": [1, 1, 1, 5],
+        }
+    )
+    assert rule_score(features).tolist() == pytest.approx([0.25 + 0.4, 1.0 + 0.4, 0.625 + 2.4, 0.625 + 2.0])
