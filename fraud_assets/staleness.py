@@ -50,7 +50,7 @@ class GoldState:
 class EvaluationState:
     """What a version was evaluated on, and what its evaluation would be of now.
 
-    See `fraud_assets.silver.labels.labels_version`.
+    See `fraud_assets.silver.labels.labels_digest`.
     """
 
     model_version: str
@@ -201,7 +201,7 @@ def _why_silver(state: PlatformState, key: str, landed: str) -> str | None:
 
 
 def _what_changed(before: str, now: str) -> str:
-    """Name the part of the input version that differs; see `fraud_assets.silver.build.input_version`."""
+    """Name the part of the input version that differs; see `fraud_assets.silver.build.input_digest`."""
     words = ("landed files", "source file", "feature contract")
     parts = zip(words, before.split("-"), now.split("-"), strict=True)
     return " and ".join(word for word, old, new in parts if old != new) + " changed"

@@ -53,7 +53,7 @@ def raw_transactions(
         seen.extend([row["file"], row["landed_rows"], row["problem"] or ""] for row in rows)
         return PartitionMade(
             rows=len(rows),
-            data_version=landing_zone.input_version(files),
+            data_version=str(landing_zone.input_digest(files)),
             metadata={"files": len(rows), "landed_rows": sum(row["landed_rows"] or 0 for row in rows)},
         )
 

@@ -13,7 +13,7 @@ from fraud_assets.resources.tables import (
     PROMOTIONS,
     SILVER_TRANSACTIONS,
 )
-from fraud_assets.silver.labels import LateLabels, labels_version, read_labels
+from fraud_assets.silver.labels import LateLabels, labels_digest, read_labels
 from fraud_assets.staleness import EvaluationState, GoldState, PlatformState, SilverState
 
 _SILVER_COLUMNS = ("input_version", "lookback_version", "tail_version", "silver_version")
@@ -38,7 +38,7 @@ def read_state(
     prod_version = model_registry.prod_version()
     refused_on, prod_taken_away = (None, False) if prod_version is not None else _without_prod(lake, model_registry)
     return PlatformState(
-        landed={key: landing_zone.input_version(files) for key, files in landing.partitions.items()},
+        landed={key: str(landing_zone.input_digest(files)) for key, files in landing.partitions.items()},
         silver=silver,
         gold=gold,
         previous_key={key: feed.previous_key(key) for key in {*landing.partitions, *silver}},
@@ -84,13 +84,15 @@ def evaluated_labels_version(
         window: first and last evaluated partition, None where none was.
     """
     start, end = window or ("", "")
-    return labels_version(
-        [file.digest for file in labels],
-        [
-            f"{key} {state.input_version} {state.silver_version}"
-            for key, state in sorted(silver.items())
-            if state.rows and start <= key <= end
-        ],
+    return str(
+        labels_digest(
+            [file.digest for file in labels],
+            [
+                f"{key} {state.input_version} {state.silver_version}"
+                for key, state in sorted(silver.items())
+                if state.rows and start <= key <= end
+            ],
+        )
     )
 
 
