@@ -15,8 +15,8 @@ from fraud_assets.assets.partition_runs import (
     materialize_each,
     provenance,
 )
-from fraud_assets.resources.lake import Lake, LakeError, batches
-from fraud_assets.resources.landing_zone import LandingZone, NothingLandedError
+from fraud_assets.resources.lake import Lake, batches
+from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.tables import (
     PARTITION_BUILDS,
     QUARANTINED_TRANSACTIONS,
@@ -24,8 +24,6 @@ from fraud_assets.resources.tables import (
 )
 from fraud_assets.silver.build import SilverBuild, build_partition
 from fraud_assets.silver.contract import CONTRACT_VERSION, FEATURE_NAMES
-from fraud_assets.silver.reading import BrokenFileError
-from fraud_assets.silver.source import SourceError
 
 FEATURES_MATCH_CONTRACT = "features_match_contract"
 
@@ -113,7 +111,6 @@ def silver_transactions_base(
     yield from materialize_each(
         context,
         make,
-        refusals=(NothingLandedError, BrokenFileError, SourceError, LakeError, PartitionRefusedError),
         gate=lambda: dg.AssetCheckResult(
             check_name=FEATURES_MATCH_CONTRACT,
             passed=not violations,

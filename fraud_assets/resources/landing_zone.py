@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.silver.build import InputDigest, input_digest
 from fraud_assets.silver.reading import MAX_JOINED_LINES, BrokenFileError, RawFile, open_csv
 from fraud_assets.silver.source import Source, load_source
@@ -36,11 +37,11 @@ _QUOTE_STOP: Final = "\n" * MAX_JOINED_LINES
 """So many blank lines, which are no records, that a record with an open quote before them does not go on after them."""
 
 
-class AnotherGrainError(Exception):
+class AnotherGrainError(FraudAssetsError):
     """The data directory holds partitions of another grain; the message names both."""
 
 
-class NothingLandedError(Exception):
+class NothingLandedError(FraudAssetsError):
     """Nothing landed for a partition; the message names the command that lands files."""
 
 
