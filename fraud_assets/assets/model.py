@@ -33,7 +33,7 @@ from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import SILVER_DATA_TAG, ModelRegistry, mark_mlflow_run_failed
 from fraud_assets.resources.promotions import carry_out, decisions, settle
-from fraud_assets.resources.state import silver_data_version, silver_states
+from fraud_assets.resources.state import silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 
 
@@ -84,7 +84,7 @@ def fraud_isolation_forest(
         threshold=trained.threshold,
         training_distribution=trained.distribution,
         input_example=trained.example(),
-        tags={**facts.as_tags(), **provenance(context), SILVER_DATA_TAG: silver_data_version(silver_states(lake))},
+        tags={**facts.as_tags(), **provenance(context), SILVER_DATA_TAG: silver_data_digest(silver_states(lake))},
     )
     run = mlflow.active_run().info
     url = model_registry.run_url(run)

@@ -17,7 +17,7 @@ from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters,
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry, NoModelError, library_versions
-from fraud_assets.resources.state import evaluated_labels_version, silver_data_version, silver_states
+from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
@@ -46,7 +46,7 @@ def read_training(parameters: TrainingParameters, lake: Lake) -> tuple["pd.DataF
     query = lake.select(SILVER_TRANSACTIONS, keys=states, version=table_version)
     with lake.connect() as connection:
         read = dict(connection.execute(f"SELECT DISTINCT partition_key, silver_version FROM {query}").fetchall())
-        if read != {key: state.silver_version for key, state in states.items()}:
+        if read != {key: state.of["silver_version"] for key, state in states.items()}:
             raise dg.Failure("Silver was built anew while its state was read. Train again.")
         features = rows.read_training_rows(connection, query, max_rows=parameters.max_rows)
     return features, TrainingFacts(
@@ -55,7 +55,7 @@ def read_training(parameters: TrainingParameters, lake: Lake) -> tuple["pd.DataF
         gap=window.gap,
         training_rows=len(features),
         available_rows=sum(state.rows for state in states.values()),
-        training_data_version=silver_data_version(states),
+        training_data_version=silver_data_digest(states),
         silver_table_version=table_version,
         n_estimators=parameters.n_estimators,
         contamination=parameters.contamination,
@@ -110,7 +110,7 @@ def read_evaluation_inputs(lake: Lake, landing_zone: LandingZone, facts: Trainin
             rows.read_evaluation_rows(connection, with_late_labels(later)),
             rows.read_reference_rows(connection, with_late_labels(earlier)),
             labels,
-            evaluated_labels_version(label_files, silver, window),
+            str(evaluated_labels_digest(label_files, silver, window)),
         )
 
 
