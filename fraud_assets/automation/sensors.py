@@ -60,8 +60,7 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
     ) -> dg.SensorResult:
         _fail_dead_runs(context, lake.data_dir)
         landing = landing_zone.look(settle=True)
-        if not lake.views_are_current():
-            lake.publish_views()
+        lake.publish_views()
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
         return _tick(context, state, decide(state).silver, partitions, notes=landing.notes)
 
