@@ -16,7 +16,7 @@ from fraud_assets.assets.partition_runs import (
 )
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.gold.predictions import count_anomalies, most_suspicious, score_partition
-from fraud_assets.resources.lake import BATCH_ROWS, Lake, LakeError
+from fraud_assets.resources.lake import BATCH_ROWS, Lake
 from fraud_assets.resources.model_registry import ModelRegistry, NoModelError
 from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
 
@@ -73,4 +73,4 @@ def fraud_predictions(
     with lake.connect() as connection:
         # One thread reads, one scores, one writes: on two cores a second reader would hold up the writer, the slowest.
         connection.execute("SET threads = 1")
-        yield from materialize_each(context, make, refusals=(PartitionRefusedError, LakeError), preview=preview)
+        yield from materialize_each(context, make, preview=preview)

@@ -6,11 +6,10 @@ from time import monotonic
 
 import dagster as dg
 
-from fraud_assets.automation.jobs import JOB_NAMES, PART_OF_JOB, run_tags
-from fraud_assets.automation.sensors import cause_of
+from fraud_assets.automation.jobs import asset_selection, run_tags
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.promotions import settle
-from fraud_assets.staleness import Due, Request, decide, requests
+from fraud_assets.staleness import Request, decide, requests
 
 
 @dataclass(frozen=True)
@@ -32,36 +31,27 @@ class Ended:
 def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform: Platform) -> Iterator[Started | Ended]:
     """Run what is due, stage by stage, until nothing is due that was not tried; yield as runs begin and end.
 
-    Silver first, then the model, then Gold, then the evaluation; after each stage what is due is decided anew from what
-    is on disk.
+    One stage after the other: what is due is decided anew, from what is on disk, when a stage is done.
     """
+    stages = {stage.name: stage for stage in platform.stages}
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
     settle(platform.lake, platform.model_registry)
     while True:
-        state = platform.state(platform.landing_zone.look())
-        plan = decide(state)
-        stages: tuple[tuple[Due, ...], ...] = (plan.silver, plan.model, plan.gold, plan.evaluation)
-        untried = (
-            [
-                (request, cause)
-                for request in requests(stage, all_keys=all_keys)
-                if (cause := cause_of(request, state)) not in tried
-            ]
-            for stage in stages
-        )
-        stage = next(filter(None, untried), None)
-        if stage is None:
+        plan = decide(platform.state(platform.landing_zone.look()), platform.stages)
+        untried = [request for request in requests(plan.due, all_keys=all_keys) if request.cause not in tried]
+        if not untried:
             break
-        for request, cause in stage:
-            tried.add(cause)
+        stage = stages[untried[0].stage]
+        for request in (request for request in untried if request.stage == stage.name):
+            tried.add(request.cause)
             yield Started(request)
             began = monotonic()
-            result = definitions.resolve_job_def(JOB_NAMES[request.layer]).execute_in_process(
+            result = definitions.resolve_job_def(stage.job).execute_in_process(
                 instance=instance,
                 tags=run_tags(request),
-                asset_selection=PART_OF_JOB.get(request.layer),
+                asset_selection=asset_selection(stage, platform.stages),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )
