@@ -1,15 +1,22 @@
 """Does now, in the foreground, whatever is due: the sensors' decision and Dagster's own jobs, one stage at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from fraud_assets.automation.jobs import asset_selection, run_tags
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.promotions import settle
 from fraud_assets.staleness import Request, decide, requests
+
+CODE_LOCATION: Final = "fraud_assets"
+"""Name of the code location, as `workspace.yaml` and `pyproject.toml` have it."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +55,32 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
             tried.add(request.cause)
             yield Started(request)
             began = monotonic()
-            result = definitions.resolve_job_def(stage.job).execute_in_process(
-                instance=instance,
-                tags=run_tags(request),
-                asset_selection=asset_selection(stage, platform.stages),
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
-            )
+            result = _execute(definitions, instance, request, asset_selection(stage, platform.stages), stage.job)
             yield Ended(request, monotonic() - began, _problem(result))
 
 
-def _problem(result: dg.ExecuteInProcessResult) -> str:
+def _execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    request: Request,
+    selection: Sequence[dg.AssetKey] | None,
+    job_name: str,
+) -> dg.JobExecutionResult:
+    """Execute one run in this process, as one of the code location: else the UI shows it under no job."""
+    job = definitions.resolve_job_def(job_name)
+    repository = definitions.get_repository_def().name
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), repository)
+    run = instance.create_run_for_job(
+        job_def=job if selection is None else job.get_subset(asset_selection=set(selection)),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={**job.run_tags, **run_tags(request)},
+        asset_selection=None if selection is None else frozenset(selection),
+        remote_job_origin=RemoteJobOrigin(origin, job.name),
+    )
+    return execute_run(InMemoryJob(job), run, instance)
+
+
+def _problem(result: dg.JobExecutionResult) -> str:
     """Return what a failed run says of itself: the words of the error, never its trace."""
     if result.success:
         return ""
