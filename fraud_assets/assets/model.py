@@ -231,7 +231,7 @@ def prod_model(
     )
     if prod_version is None:
         raise dg.Failure(
-            f"No version is behind @prod: version {version} was refused, since {latest['reason']}. "
+            f"No version is behind @prod: version {version} was {latest['decision']}: {latest['reason']}. "
             f"`fraud-assets promote {version} --reason TEXT` overrides.",
             allow_retries=False,
         )

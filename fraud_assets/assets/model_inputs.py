@@ -128,6 +128,4 @@ def scores_of(version: str, model_registry: ModelRegistry, silver_rows: "pd.Data
 
 def read_evaluation(version: str, lake: Lake) -> Evaluation | None:
     """Return the latest evaluation of a version, None where there is none."""
-    with lake.connect() as connection:
-        stored = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table()
-    return evaluation_of(stored.to_pylist())
+    return evaluation_of(lake.rows(EVALUATION_METRICS, keys=[version]))

@@ -1,6 +1,6 @@
 """The columns of the model's two tables, metrics and promotion decisions, and an evaluation as rows of the first.
 
-Each column's words stand in its field, as the metadata `comment`. What an evaluation is: `model.estimates`.
+What an evaluation is: `model.estimates`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,57 +9,48 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from fraud_assets.columns import UTC_MICROSECONDS, column
 from fraud_assets.model.estimates import Estimate, Evaluation
 
-_TEXT: Final = pa.string()
-_NUMBER: Final = pa.float64()
-_TIME: Final = pa.timestamp("us", tz="UTC")
+_SCORED_BY: Final = (
+    "What made the scores: forest, version N (then @prod, same rows), rule, reference (supervised); "
+    "forest minus version N, for the difference; rows, for what holds of the rows."
+)
+_LABELS: Final = "The late labels, and the evaluated partitions as built, that it was measured on."
+_INTERVAL: Final = "bound of its 95 % interval, cards drawn again; NULL where there is none."
 
+METRICS_SCHEMA: Final = pa.schema(
+    [
+        column("scored_by", pa.string(), _SCORED_BY),
+        column("metric", pa.string(), "Name of the metric."),
+        column("value", pa.float64(), "Its value; NULL where it is not measurable.", nullable=True),
+        column("lower", pa.float64(), f"Lower {_INTERVAL}", nullable=True),
+        column("upper", pa.float64(), f"Upper {_INTERVAL}", nullable=True),
+        column("not_measurable", pa.string(), "Why there is no value; NULL where there is one.", nullable=True),
+        column("evaluation_start", pa.string(), "First partition that was evaluated.", nullable=True),
+        column("evaluation_end", pa.string(), "Last partition that was evaluated.", nullable=True),
+        column("evaluated_at", UTC_MICROSECONDS, "When it was measured (UTC)."),
+        column("labels_version", pa.string(), _LABELS),
+        column("model_version", pa.string(), "Registered version that was evaluated."),
+    ]
+)
+"""The columns of `model.evaluation_metrics`: a metric of a version."""
 
-def metrics_schema() -> pa.Schema:
-    """Return the columns of `model.evaluation_metrics`: a metric of a version; NULL where not measurable."""
-    scored_by = (
-        "What made the scores: forest, version N (then @prod, same rows), rule, reference (supervised); "
-        "forest minus version N, for the difference; rows, for what holds of the rows."
-    )
-    interval = "of its 95 % interval, cards drawn again; NULL where there is none."
-    labels = "The late labels, and the evaluated partitions as built, that it was measured on."
-    return pa.schema(
-        [
-            _column("scored_by", _TEXT, scored_by),
-            _column("metric", _TEXT, "Name of the metric."),
-            _column("value", _NUMBER, "Its value; NULL where it is not measurable.", nullable=True),
-            _column("lower", _NUMBER, f"Lower bound {interval}", nullable=True),
-            _column("upper", _NUMBER, f"Upper bound {interval}", nullable=True),
-            _column("not_measurable", _TEXT, "Why there is no value; NULL where there is one.", nullable=True),
-            _column("evaluation_start", _TEXT, "First partition that was evaluated.", nullable=True),
-            _column("evaluation_end", _TEXT, "Last partition that was evaluated.", nullable=True),
-            _column("evaluated_at", _TIME, "When it was measured (UTC)."),
-            _column("labels_version", _TEXT, labels),
-            _column("model_version", _TEXT, "Registered version that was evaluated."),
-        ]
-    )
+_BEFORE: Final = "Version behind @prod before the decision; NULL where there was none."
+_SILVER: Final = "Digest of all Silver partitions at the time of the decision."
 
-
-def promotions_schema() -> pa.Schema:
-    """Return the columns of `model.promotions`: one decision about one version."""
-    before = "Version behind @prod before the decision; NULL where there was none."
-    silver = "Digest of all Silver partitions at the time of the decision."
-    return pa.schema(
-        [
-            _column("decided_at", _TIME, "When it was decided (UTC)."),
-            _column("decision", _TEXT, "promoted, refused, rolled back, or withdrawn: taken away in MLflow itself."),
-            _column("previous_version", _TEXT, before, nullable=True),
-            _column("decided_by", _TEXT, "The gate, or the person's name."),
-            _column("reason", _TEXT, "Why, in words."),
-            _column("silver_data_version", _TEXT, silver, nullable=True),
-            _column("model_version", _TEXT, "Version that the decision is about."),
-        ]
-    )
-
-
-def _column(name: str, type_: pa.DataType, meaning: str, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, type_, nullable=nullable, metadata={"comment": meaning})
+PROMOTIONS_SCHEMA: Final = pa.schema(
+    [
+        column("decided_at", UTC_MICROSECONDS, "When it was decided (UTC)."),
+        column("decision", pa.string(), "promoted, refused, rolled back, or withdrawn: taken away in MLflow itself."),
+        column("previous_version", pa.string(), _BEFORE, nullable=True),
+        column("decided_by", pa.string(), "The gate, or the person's name."),
+        column("reason", pa.string(), "Why, in words."),
+        column("silver_data_version", pa.string(), _SILVER, nullable=True),
+        column("model_version", pa.string(), "Version that the decision is about."),
+    ]
+)
+"""The columns of `model.promotions`: one decision about one version."""
 
 
 def metrics_table(
@@ -87,7 +78,7 @@ def metrics_table(
             for scored_by, estimates in evaluation.estimates.items()
             for metric, estimate in estimates.items()
         ],
-        schema=metrics_schema(),
+        schema=METRICS_SCHEMA,
     )
 
 

