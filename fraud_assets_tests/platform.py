@@ -12,7 +12,7 @@ from fraud_assets.automation.foreground import Ended, run_due
 from fraud_assets.definitions import build_definitions
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings

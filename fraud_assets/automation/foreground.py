@@ -8,8 +8,8 @@ import dagster as dg
 
 from fraud_assets.automation.jobs import JOB_NAMES, PART_OF_JOB, run_tags
 from fraud_assets.automation.sensors import cause_of
+from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.resources.promotions import settle
 from fraud_assets.staleness import Due, Request, decide, requests
 
 
@@ -38,7 +38,7 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
-    settle(platform.lake, platform.model_registry)
+    reconcile(platform.lake, platform.model_registry)
     while True:
         state = platform.state(platform.landing_zone.look())
         plan = decide(state)

@@ -21,8 +21,8 @@ from fraud_assets.automation.jobs import (
 )
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.promotions import settle
+from fraud_assets.resources.models.promotions import reconcile
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, PlatformState, Request, decide, requests
@@ -80,9 +80,9 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
     ) -> dg.SensorResult:
         landing = landing_zone.look(settle=True, remember=False)
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
-        # Settling costs as much as all the rest of a tick: only where @prod is not what it was when last settled.
+        # Reconciling costs as much as all the rest of a tick: only where @prod moved since it last was.
         if (prod := state.prod_version or "") != (context.cursor or ""):
-            settle(lake, model_registry)
+            reconcile(lake, model_registry)
             context.update_cursor(prod)
         plan = decide(state)
         # A first model waits for what has landed and is not built yet, unless that failed for good.

@@ -8,8 +8,8 @@ import numpy as np
 
 from fraud_assets.model import training
 from fraud_assets.model.records import minus_prod, prod_scorer
-from fraud_assets.resources.model_registry import mark_mlflow_run_failed, tracked_run
-from fraud_assets.resources.promotions import decisions, roll_back
+from fraud_assets.resources.models.promotions import apply_decision, decisions
+from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets_tests.platform import TestPlatform
 
@@ -52,14 +52,7 @@ def register_trained_on_shuffled_columns(platform: TestPlatform) -> dg.ExecuteIn
         shuffled = rows.assign(**{name: generator.permutation(rows[name]) for name in rows})
         trained = training.train(shuffled, training.TrainingParameters())
         mlflow.log_param("columns", "shuffled")
-        registry.register(
-            trained.pipeline,
-            scorer=trained.scorer,
-            threshold=trained.threshold,
-            training_distribution=trained.distribution,
-            input_example=trained.example(),
-            tags={name: value for name, value in tags.items() if name != "dagster_run_id"},
-        )
+        registry.register(trained, tags={name: value for name, value in tags.items() if name != "dagster_run_id"})
 
     return dg.materialize(
         [shuffled_forest],
@@ -195,8 +188,9 @@ def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_by_that_run(
 
     assert scored_platform.state().gold["2026-01-07"].model_version == "1"
     assert (decisions(scored_platform.lake)[0]["model_version"], registry.prod_version()) == ("1", "1")
-    moved = roll_back(scored_platform.lake, registry, decided_by="ana", reason="back", provenance={})
-    assert (moved.version, moved.previous) == ("2", "1")
+    said = {"decided_by": "ana", "reason": "back"}
+    decided = apply_decision(scored_platform.lake, registry, None, move="rolled back", **said, provenance={})
+    assert (decided["model_version"], decided["previous_version"]) == ("2", "1")
     assert [(row["decision"], row["model_version"], row["decided_by"]) for row in decisions(scored_platform.lake)] == [
         ("rolled back", "2", "ana"),
         ("promoted", "1", "unknown"),
