@@ -20,9 +20,6 @@ from fraud_assets.resources.tables import PROMOTIONS
 DECISION_TAG: Final = "promotion_decision"
 """Tag of a version: the row of the latest decision about it, before that is carried out and ever after."""
 
-_LOCK: Final = "promotions"
-_RECONCILED: Final = {"command": "reconcile"}
-
 
 def decisions(lake: Lake) -> list[dict[str, Any]]:
     """Return every decision, the latest first."""
@@ -57,7 +54,7 @@ def apply_decision(
     Raises:
         NoModelError: there is no such version; nothing is changed or recorded.
     """
-    with lake.hold(_LOCK):
+    with lake.hold("promotions"):
         _reconcile(lake, model_registry)
         version = version or version_before(decisions(lake))
         if version is None:
@@ -80,7 +77,7 @@ def reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
     Several moves made in MLflow itself since the last time are one row. Where no model is registered yet, MLflow is
     not even imported.
     """
-    with lake.hold(_LOCK):
+    with lake.hold("promotions"):
         _reconcile(lake, model_registry)
 
 
@@ -93,7 +90,7 @@ def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
         if row is None or row in history:
             continue
         if version == prod:
-            _record(lake, row, _RECONCILED)
+            _record(lake, row, {"command": "reconcile"})
             history.insert(0, row)
         else:  # The process died before it moved the alias: nothing was done, and nothing is recorded.
             model_registry.set_version_tag(version, DECISION_TAG, None)
@@ -102,7 +99,7 @@ def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
     if prod != recorded and moved is not None:
         move, how = ("promoted", "moved") if prod else ("withdrawn", "@prod was taken away")
         row = _row(moved, versions.get(moved, {}), recorded, move, "unknown", f"{how} in MLflow itself")
-        _record(lake, row, _RECONCILED)
+        _record(lake, row, {"command": "reconcile"})
 
 
 def _row(

@@ -30,9 +30,6 @@ DISTRIBUTION_FILE: Final = "training_distribution.json"
 SCORER_FOLDER: Final = "scorer"
 """The compiled scorer within a version; absent where the forest could not be compiled."""
 
-SKOPS_TRUSTED_TYPES: Final = ["sklearn.tree._tree.Tree"]
-"""The one type inside an IsolationForest that skops does not trust by itself."""
-
 SERVED_PACKAGES: Final = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 """What a version needs to be loaded and served; named, since inferring it takes MLflow a quarter of a minute."""
 
@@ -120,7 +117,7 @@ def _save_flavours(
         mlflow_model=mlflow_model,
         code_paths=[str(loader)],
         serialization_format=SERIALIZATION_FORMAT_SKOPS,
-        skops_trusted_types=SKOPS_TRUSTED_TYPES,
+        skops_trusted_types=["sklearn.tree._tree.Tree"],  # all that skops does not trust in an IsolationForest
         signature=contract_signature(),
         input_example=input_example,
         pip_requirements=[f"{package}=={installed_version(package)}" for package in SERVED_PACKAGES],

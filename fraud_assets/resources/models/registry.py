@@ -6,11 +6,11 @@ the record of it (`promotions`), what to train on, any table.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import dagster as dg
 
@@ -47,6 +47,7 @@ PROD_ALIAS: Final = "prod"
 """The alias whose version scores; MLflow shows it as `@prod`."""
 
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
+_Answer = TypeVar("_Answer")
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -94,15 +95,8 @@ class ModelRegistry(dg.ConfigurableResource):
             AnotherFeedError: When that version was trained on another feed.
             RegistryError: When MLflow does not answer.
         """
-        if self._nothing_yet():
-            return None
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = self._client().get_model_version_by_alias(self.model_name, PROD_ALIAS)
-        except MlflowException as error:
-            if error.error_code not in _MISSING:
-                raise self._no_answer(error) from error
+        found = self._ask(lambda client: client.get_model_version_by_alias(self.model_name, PROD_ALIAS))
+        if found is None:
             return None
         trained_on = found.tags.get(FEED_TAG, self.source_name)
         if trained_on != self.source_name:
@@ -119,14 +113,8 @@ class ModelRegistry(dg.ConfigurableResource):
         Raises:
             RegistryError: When MLflow does not answer.
         """
-        if self._nothing_yet():
-            return {}
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = self._client().search_model_versions(f"name = '{self.model_name}'", max_results=10_000)
-        except MlflowException as error:
-            raise self._no_answer(error) from error
+        named = f"name = '{self.model_name}'"
+        found = self._ask(lambda client: client.search_model_versions(named, max_results=10_000)) or ()
         return {str(one.version): dict(one.tags) for one in sorted(found, key=lambda one: int(one.version))}
 
     def latest_version(self, *, of_run: str | None = None) -> str | None:
@@ -213,14 +201,15 @@ class ModelRegistry(dg.ConfigurableResource):
         with self._verified(version) as folder:
             if (folder / SCORER_FOLDER).is_dir():
                 local.put(version, folder / SCORER_FOLDER)
-        if (scorer := local.load(version)) is not None:
-            return scorer
-        from fraud_assets.model.training import PipelineScorer
+                if (scorer := local.load(version)) is not None:
+                    return scorer
+            from mlflow.sklearn import load_model
 
-        _LOG.warning(
-            "Version %s scores through scikit-learn: it has no compiled scorer that can be used here.", version
-        )
-        return PipelineScorer(self.load_pipeline(version), threshold=float(self.version_tags(version)[THRESHOLD_TAG]))
+            from fraud_assets.model.training import PipelineScorer
+
+            _LOG.warning("Version %s scores through scikit-learn: no compiled scorer can be used here.", version)
+            pipeline: Any = load_model(str(folder))
+            return PipelineScorer(pipeline, threshold=float(self.version_tags(version)[THRESHOLD_TAG]))
 
     # The run that is tracked
 
@@ -265,11 +254,17 @@ class ModelRegistry(dg.ConfigurableResource):
     def _client(self) -> "MlflowClient":
         return client(self.tracking_uri, self.registry_uri)
 
-    def _nothing_yet(self) -> bool:
-        """Whether the database is a file that does not exist: asking MLflow would create it."""
+    def _ask(self, question: "Callable[[MlflowClient], _Answer]") -> "_Answer | None":
+        """Return MLflow's answer; None where there is no such thing, or no database: asking would create it."""
         file = sqlite_file(self._address)
-        return file is not None and not file.exists()
+        if file is not None and not file.exists():
+            return None
+        from mlflow.exceptions import MlflowException
 
-    def _no_answer(self, error: Exception) -> RegistryError:
-        first_line = str(error).splitlines()[0]
-        return RegistryError(f"MLflow at {self._address} does not answer as it should: {first_line}")
+        try:
+            return question(self._client())
+        except MlflowException as error:
+            if error.error_code in _MISSING:
+                return None
+            first_line = str(error).splitlines()[0]
+            raise RegistryError(f"MLflow at {self._address} does not answer as it should: {first_line}") from error
