@@ -26,8 +26,9 @@ import pyarrow.compute as pc
 from benchmarks.measuring import REPEATS, Timing, compare
 from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY, fitted
 from fraud_assets.model.scorer import Scorer
+from fraud_assets.model.training import Trained, describe_training
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
@@ -262,12 +263,14 @@ def _register(registry: ModelRegistry, silver: pa.Table, pipeline_file: Path) ->
     pipeline = fitted(features, 0.035)
     joblib.dump(pipeline, pipeline_file)
     registry.prepare()
-    scorer = Scorer.from_pipeline(pipeline, training_rows=features.to_numpy("float64"))
+    X = features.to_numpy("float64")  # noqa: N806  scikit-learn's name
+    scorer = Scorer.from_pipeline(pipeline, training_rows=X)
+    distribution = describe_training(features, scorer.score(X))
     with registry.as_mlflow_default():
         import mlflow
 
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
             for version, compiled in ((COMPILED, scorer), (BY_PIPELINE, None)):
-                made = registry.register(pipeline, scorer=compiled, input_example=features.head(5), tags={})
+                made = registry.register(Trained(pipeline, compiled, 0.0, distribution), tags={})
                 assert made == version, f"registered as {made}, expected {version}"
