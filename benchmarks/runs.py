@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +28,7 @@ from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY
 from fraud_assets.model.training import train
 from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
@@ -269,5 +269,5 @@ def _register(registry: ModelRegistry, silver: pa.Table, pipeline_file: Path) ->
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
             for version, compiled in ((COMPILED, trained.scorer), (BY_PIPELINE, None)):
-                made = registry.register(trained.pipeline, scorer=compiled, input_example=features.head(5), tags={})
+                made = registry.register(replace(trained, scorer=compiled), tags={})
                 assert made == version, f"registered as {made}, expected {version}"

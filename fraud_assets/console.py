@@ -14,7 +14,7 @@ from fraud_assets.model.estimates import FOREST, ROWS, quality_table
 from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedPiece, Landing
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,

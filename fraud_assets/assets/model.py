@@ -1,7 +1,7 @@
 """The model: trained, evaluated on later data, and put behind `@prod` by a recorded decision.
 
 What a forest is, how it is measured and when it may score is `fraud_assets.model`'s business; what the assets read
-stands in `model_inputs`; MLflow is `fraud_assets.resources.model_registry`'s. Heavy imports stand in the bodies:
+stands in `model_inputs`; MLflow is `fraud_assets.resources.models`'. Heavy imports stand in the bodies:
 loading definitions must stay light.
 """
 
@@ -31,8 +31,9 @@ from fraud_assets.model.records import metrics_table
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import SILVER_DATA_TAG, ModelRegistry, mark_mlflow_run_failed
-from fraud_assets.resources.promotions import carry_out, decisions, settle
+from fraud_assets.resources.models.promotions import apply_decision, decisions, reconcile
+from fraud_assets.resources.models.registry import SILVER_DATA_TAG, ModelRegistry
+from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed
 from fraud_assets.resources.state import silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 
@@ -78,14 +79,8 @@ def fraud_isolation_forest(
         version=facts.silver_table_version,
         digest=facts.training_data_version,
     )
-    version = model_registry.register(
-        trained.pipeline,
-        scorer=trained.scorer,
-        threshold=trained.threshold,
-        training_distribution=trained.distribution,
-        input_example=trained.example(),
-        tags={**facts.as_tags(), **provenance(context), SILVER_DATA_TAG: silver_data_digest(silver_states(lake))},
-    )
+    tags = {**facts.as_tags(), **provenance(context), SILVER_DATA_TAG: silver_data_digest(silver_states(lake))}
+    version = model_registry.register(trained, tags=tags)
     run = mlflow.active_run().info
     url = model_registry.run_url(run)
     return dg.MaterializeResult(
@@ -203,7 +198,7 @@ def prod_model(
     Every decision is a row of `model.promotions`. A refused candidate leaves `@prod` where it is. A version is decided
     about once: what a person set stays.
     """
-    settle(lake, model_registry)
+    reconcile(lake, model_registry)
     version = version_of_run(context, model_registry)
     if version not in {row["model_version"] for row in decisions(lake)}:
         decision = decide(
@@ -211,7 +206,7 @@ def prod_model(
             signature_matches=model_registry.signature_matches(version),
             production=model_registry.prod_version(),
         )
-        carry_out(
+        apply_decision(
             lake,
             model_registry,
             version,

@@ -16,7 +16,8 @@ from fraud_assets.model.records import evaluation_of
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters, split_window
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry, NoModelError, library_versions
+from fraud_assets.resources.models.registration import library_versions
+from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import as_features
