@@ -16,13 +16,14 @@ from typing import Any, Final
 import click
 
 from fraud_assets import console
+from fraud_assets.resources.grain import AnotherGrainError, record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, LakeError, open_lake
-from fraud_assets.resources.landing_zone import AnotherGrainError, NothingLandedError
+from fraud_assets.resources.landing_zone import NothingLandedError
 from fraud_assets.resources.model_registry import NoModelError, RegistryError
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.promotions import carry_out, roll_back, settle
 from fraud_assets.settings import SettingsError, load_settings
-from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.raw_files import BrokenFileError, RawFile
 from fraud_assets.silver.source import SourceError, load_source
 
 _EXPECTED: Final = (
@@ -56,7 +57,7 @@ class _Command(click.Group):
 
 def _platform() -> Platform:
     platform = Platform(load_settings())
-    platform.landing_zone.require_grain()
+    require_grain(platform.data_dir, platform.source)
     return platform
 
 
@@ -91,7 +92,7 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
             f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
             f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
         )
-    platform.landing_zone.claim()
+    record_grain(platform.data_dir, platform.source)
     written = [
         write_day(
             first + timedelta(days=day),

@@ -20,7 +20,7 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
 )
 from fraud_assets.silver.labels import LateLabels
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import Due, Plan, PlatformState, decide
 
@@ -292,8 +292,7 @@ def show_trial(connection: duckdb.DuckDBPyConnection, source: Source, file: RawF
     result = clean(connection, source, None, [file])
     first, last, partitions = connection.execute(
         "SELECT min(event_timestamp)::VARCHAR, max(event_timestamp)::VARCHAR, "
-        "count(DISTINCT strftime(event_timestamp AT TIME ZONE 'UTC', $f)) FROM good_transactions",
-        {"f": source.key_format},
+        f"count(DISTINCT {source.key_of_time}) FROM good_transactions",
     ).fetchall()[0]
     labels = connection.execute("SELECT count(isFraud), coalesce(sum(isFraud), 0) FROM good_transactions").fetchall()[0]
     click.echo(f"{file.name}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")

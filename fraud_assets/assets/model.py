@@ -231,7 +231,7 @@ def evaluation_metrics(
     window = (keys[0], keys[-1]) if keys else None
     label_files = landing_zone.label_files()
     trained_on = [key for key in built if tags["train_start"] <= key <= tags["train_end"]]
-    rows, training_rows, late_labels = _read_labelled(lake, landing_zone.feed, keys, trained_on, label_files)
+    rows, training_rows, late_labels = _read_labelled(lake, landing_zone.source, keys, trained_on, label_files)
     for message in late_labels.broken.values():
         context.log.warning(f"Not read, none of its labels count: landing/{message}")
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import PartitionConflictError
 
 # Partition ranges in one run and dagster-mlflow are beta; what we use of them is pinned by our tests. Every asset
@@ -36,7 +37,7 @@ def covered_keys(tags: Mapping[str, str], keys: Iterable[str]) -> list[str]:
     return [key for key in keys if first is not None and last is not None and first <= key <= last]
 
 
-class PartitionRefusedError(Exception):
+class PartitionRefusedError(FraudAssetsError):
     """A partition cannot be made as things stand; the message says why and what to do. Nothing was written."""
 
 

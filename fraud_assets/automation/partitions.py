@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from fraud_assets.partition_keys import KEY_FORMATS
 from fraud_assets.silver.source import Source
 
 
@@ -11,7 +12,7 @@ def partitions_of(source: Source) -> dg.TimeWindowPartitionsDefinition:
     return (dg.HourlyPartitionsDefinition if hourly else dg.DailyPartitionsDefinition)(
         start_date=source.first_key,
         end_date=source.end_key,
-        fmt=source.key_format,
+        fmt=KEY_FORMATS[source.partitions.grain],
         timezone="UTC",
         end_offset=1,
     )

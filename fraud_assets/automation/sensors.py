@@ -59,7 +59,7 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
         _fail_dead_runs(context, lake.data_dir)
-        landing = landing_zone.look(settle=True)
+        landing = landing_zone.look(only_stable=True)
         if not lake.views_are_current():
             lake.publish_views()
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
@@ -78,7 +78,7 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         landing_zone: LandingZone,
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
-        landing = landing_zone.look(settle=True, remember=False)
+        landing = landing_zone.look(only_stable=True, remember=False)
         state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
         # Settling costs as much as all the rest of a tick: only where @prod is not what it was when last settled.
         if (prod := state.prod_version or "") != (context.cursor or ""):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
+from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
@@ -28,9 +29,9 @@ def read_state(
     rescore_days: int,
 ) -> PlatformState:
     """Return the state of every partition and of the model; opens no data file and changes nothing."""
-    feed = landing_zone.feed
+    source = landing_zone.source
     built = silver_states(lake)
-    silver = {key: state for key, state in built.items() if feed.in_range(key)}
+    silver = {key: state for key, state in built.items() if source.in_range(key)}
     gold = {
         key: GoldState(**state)
         for key, state in lake.partition_states(PREDICTIONS, ("silver_version", "model_version")).items()
@@ -41,7 +42,7 @@ def read_state(
         landed={key: str(landing_zone.input_digest(files)) for key, files in landing.partitions.items()},
         silver=silver,
         gold=gold,
-        previous_key={key: feed.previous_key(key) for key in {*landing.partitions, *silver}},
+        previous_key={key: previous_key(key, source.partitions.grain) for key in {*landing.partitions, *silver}},
         prod_version=prod_version,
         silver_data_version=silver_data_version(silver),
         refused_on=refused_on,
@@ -121,7 +122,7 @@ def late_labels(lake: Lake, landing_zone: LandingZone, labels: Sequence[LandedFi
         return None
     with lake.connect() as connection:
         files = [file.raw for file in labels]
-        return read_labels(connection, landing_zone.feed, files, silver=lake.select(SILVER_TRANSACTIONS))
+        return read_labels(connection, landing_zone.source, files, silver=lake.select(SILVER_TRANSACTIONS))
 
 
 def _without_prod(lake: Lake, model_registry: ModelRegistry) -> tuple[str | None, bool]:
