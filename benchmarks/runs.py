@@ -26,16 +26,19 @@ import pyarrow.compute as pc
 from benchmarks.measuring import REPEATS, Timing, compare
 from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY, fitted
 from fraud_assets.model.scorer import Scorer
+from fraud_assets.model.training import Trained, describe_training
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
-from fraud_assets.silver.build import build_partition, input_digest
+from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
+
+_DIGEST = InputDigest("benchmark", "", "")
 
 SMALL_ROWS: Final = 3_000
 # A day of the simulated feed.
@@ -216,9 +219,7 @@ def _simulated_silver(rows: int) -> pa.Table:
         while made < rows:
             day: date = FIRST_DAY + timedelta(days=len(days))
             path = write_day(day, Path(folder), format="parquet", rows_per_day=ROWS_PER_DAY)
-            build_partition(
-                connection, source, day.isoformat(), [RawFile(path, path.name)], None, input_digest([], source)
-            )
+            build_partition(connection, source, day.isoformat(), [RawFile(path, path.name)], None, _DIGEST)
             days.append(connection.sql("FROM silver_rows").to_arrow_table())
             made += days[-1].num_rows
     return pa.concat_tables(days)
@@ -262,12 +263,14 @@ def _register(registry: ModelRegistry, silver: pa.Table, pipeline_file: Path) ->
     pipeline = fitted(features, 0.035)
     joblib.dump(pipeline, pipeline_file)
     registry.prepare()
-    scorer = Scorer.from_pipeline(pipeline, training_rows=features.to_numpy("float64"))
+    X = features.to_numpy("float64")  # noqa: N806  scikit-learn's name
+    scorer = Scorer.from_pipeline(pipeline, training_rows=X)
+    distribution = describe_training(features, scorer.score(X))
     with registry.as_mlflow_default():
         import mlflow
 
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
             for version, compiled in ((COMPILED, scorer), (BY_PIPELINE, None)):
-                made = registry.register(pipeline, scorer=compiled, input_example=features.head(5), tags={})
+                made = registry.register(Trained(pipeline, compiled, 0.0, distribution), tags={})
                 assert made == version, f"registered as {made}, expected {version}"

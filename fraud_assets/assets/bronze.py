@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, provenance
-from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.tables import RAW_TRANSACTIONS
@@ -61,6 +60,5 @@ def raw_transactions(
     yield from materialize_each(  # type: ignore[misc]
         context,
         make,
-        refusals=(FraudAssetsError,),
         preview=lambda: markdown_table(["file", "landed_rows", "problem"], seen[:5]),
     )

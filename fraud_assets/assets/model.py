@@ -1,7 +1,7 @@
 """The model: trained, evaluated on later data, and put behind `@prod` by a recorded decision.
 
 What a forest is, how it is measured and when it may score is `fraud_assets.model`'s business; MLflow is
-`fraud_assets.resources.model_registry`'s. Heavy imports stand in the bodies: loading definitions must stay light.
+`fraud_assets.resources.models`'. Heavy imports stand in the bodies: loading definitions must stay light.
 """
 
 from base64 import b64encode
@@ -20,21 +20,16 @@ from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.model import promotion, records
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, LandingZone
-from fraud_assets.resources.model_registry import (
-    RUN_TAG,
-    SILVER_DATA_TAG,
-    ModelRegistry,
-    NoModelError,
-    library_versions,
-    mark_mlflow_run_failed,
-)
-from fraud_assets.resources.promotions import carry_out, decisions, settle
-from fraud_assets.resources.state import evaluated_labels_version, silver_data_version, silver_states
+from fraud_assets.resources.models.promotions import apply_decision, decisions, reconcile
+from fraud_assets.resources.models.registration import library_versions
+from fraud_assets.resources.models.registry import RUN_TAG, SILVER_DATA_TAG, ModelRegistry, NoModelError
+from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed
+from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import SilverState
+from fraud_assets.staleness import Made
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,14 +117,7 @@ def fraud_isolation_forest(
         version=int(facts["silver_table_version"]),
         digest=facts["training_data_version"],
     )
-    version = model_registry.register(
-        trained.pipeline,
-        scorer=trained.scorer,
-        threshold=trained.threshold,
-        training_distribution=trained.distribution,
-        input_example=trained.example(),
-        tags={**said, SILVER_DATA_TAG: silver_data_version(silver)},
-    )
+    version = model_registry.register(trained, tags={**said, SILVER_DATA_TAG: silver_data_digest(silver)})
     if trained.not_compiled:
         context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs. {trained.not_compiled}")
     run = mlflow.active_run().info
@@ -146,7 +134,7 @@ def fraud_isolation_forest(
     )
 
 
-def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]) -> tuple["Trained", dict[str, str]]:
+def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, Made]) -> tuple["Trained", dict[str, str]]:
     """Return a new forest, and all that decided how it came out."""
     from fraud_assets.model import training
 
@@ -165,7 +153,7 @@ def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]
     rows = lake.select(SILVER_TRANSACTIONS, keys=states, version=table_version)
     with lake.connect() as connection:
         read = dict(connection.execute(f"SELECT DISTINCT partition_key, silver_version FROM {rows}").fetchall())
-        if read != {key: state.silver_version for key, state in states.items()}:
+        if read != {key: state.of["silver_version"] for key, state in states.items()}:
             raise dg.Failure("Silver was built anew while its state was read. Train again.")
         features = training.read_training_rows(connection, rows, max_rows=config.max_rows)
     facts = {
@@ -174,7 +162,7 @@ def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]
         "gap": config.gap,
         "training_rows": len(features),
         "available_rows": sum(state.rows for state in states.values()),
-        "training_data_version": silver_data_version(states),
+        "training_data_version": silver_data_digest(states),
         "silver_table_version": table_version,
         **vars(parameters),
         **library_versions(),
@@ -253,7 +241,7 @@ def evaluation_metrics(
         model_version=version,
         window=window,
         evaluated_at=datetime.now(tz=UTC),
-        labels_version=evaluated_labels_version(label_files, silver, window),
+        labels_version=str(evaluated_labels_digest(label_files, silver, window)),
     )
     lake.replace_partition(EVALUATION_METRICS, version, table, provenance=provenance(context, model_version=version))
     mlflow.log_metrics(measured.as_metrics())
@@ -331,12 +319,12 @@ def prod_model(
     Every decision is a row of `model.promotions`. A refused candidate leaves `@prod` where it is. A version is decided
     about once: what a person set stays.
     """
-    settle(lake, model_registry)
+    reconcile(lake, model_registry)
     version = _candidate(context, model_registry)
     decision = "none needed"
     if version not in {row["model_version"] for row in decisions(lake)}:
         decision, reason = _gate(lake, model_registry, version)
-        carry_out(
+        apply_decision(
             lake,
             model_registry,
             version,

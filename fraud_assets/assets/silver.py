@@ -10,7 +10,6 @@ from duckdb import DuckDBPyConnection
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.partition_runs import PartitionMade, PartitionRefusedError, materialize_each, provenance
-from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake, batches
 from fraud_assets.resources.landing_zone import LandingZone
@@ -81,7 +80,6 @@ def silver_transactions_base(
     yield from materialize_each(
         context,
         make,
-        refusals=(FraudAssetsError,),
         gate=lambda: dg.AssetCheckResult(
             check_name=FEATURES_MATCH_CONTRACT,
             passed=not violations,

@@ -128,11 +128,6 @@ def quarantine_schema() -> pa.Schema:
     )
 
 
-COLUMN_MEANINGS: Final[Mapping[str, str]] = {
-    field.name: field.metadata[b"comment"].decode() for field in (*silver_schema(), *quarantine_schema())
-}
-
-
 def as_features(df: "pd.DataFrame") -> "pd.DataFrame":
     """Return the eight feature columns, in contract order and types, and nothing else.
 
