@@ -1,11 +1,15 @@
 """Commands that people type out of habit, in the activated environment: they answer, and without a trace."""
 
 import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
 
 from fraud_assets_tests.depth import FULL
 from fraud_assets_tests.end_to_end.shell import ROOT, Shell, copy_of_the_project
@@ -77,3 +81,25 @@ def test_dagster_s_own_commands_do_what_they_say(shell: Shell) -> None:
         statuses = [run.status.value for run in instance.get_runs()]
     assert statuses == ["QUEUED", "QUEUED", "QUEUED", "SUCCESS"]  # the daemon's, which does not run here; ours
     assert "silver_job" in shell.run("cd docs; dagster run list")  # every directory leads to the same runs
+
+
+def test_the_workflow_calls_what_exists_on_every_python_that_the_project_is_for() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    for job in workflow["jobs"].values():
+        for command in (step["run"] for step in job["steps"] if "run" in step):
+            assert command.removeprefix("make ") in targets or (ROOT / command).exists(), command
+    versions = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    minors = [f"3.{minor}" for minor in range(30)]
+    assert versions == list(SpecifierSet(project["requires-python"]).filter(minors))
+
+
+def test_the_hooks_are_the_commands_of_make_check() -> None:
+    [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    check = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+
+    for hook in repository["hooks"]:
+        assert hook["language"] == "system"  # nothing is downloaded
+        assert hook["entry"].replace(".venv/bin", "$(BIN)") in check

@@ -75,6 +75,6 @@ def test_the_readme_s_own_feed_is_the_example_that_lies_beside_it() -> None:
 
 
 def test_links_lead_to_files_that_exist() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
