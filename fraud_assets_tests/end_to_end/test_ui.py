@@ -151,7 +151,7 @@ def test_the_overview_shows_the_runs_of_the_command_line(page: Page) -> None:
 
     job = page.get_by_text("silver_job", exact=True)
     expect(job.or_(page.get_by_text("No runs or scheduled ticks in this time period.")).first).to_be_visible()
-    assert job.count() == 1
+    assert job.first.is_visible()
 
 
 def test_the_latest_run_can_be_opened_and_says_what_it_did(page: Page) -> None:
