@@ -31,11 +31,13 @@ from fraud_assets.resources.model_registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
-from fraud_assets.silver.build import build_partition
+from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
+
+_DIGEST = InputDigest("benchmark", "", "")
 
 SMALL_ROWS: Final = 3_000
 # A day of the simulated feed.
@@ -216,7 +218,7 @@ def _simulated_silver(rows: int) -> pa.Table:
         while made < rows:
             day: date = FIRST_DAY + timedelta(days=len(days))
             path = write_day(day, Path(folder), format="parquet", rows_per_day=ROWS_PER_DAY)
-            build_partition(connection, source, day.isoformat(), [RawFile(path, path.name)], None, "benchmark")
+            build_partition(connection, source, day.isoformat(), [RawFile(path, path.name)], None, _DIGEST)
             days.append(connection.sql("FROM silver_rows").to_arrow_table())
             made += days[-1].num_rows
     return pa.concat_tables(days)

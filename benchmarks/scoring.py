@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.measuring import Timing, compare
 from fraud_assets.model import scorer_kernels
 from fraud_assets.model.scorer import Scorer, fit_offset
-from fraud_assets.silver.build import build_partition
+from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import load_source
@@ -54,6 +54,8 @@ scores = Scorer.load(folder / "scorer").score(np.load(folder / "rows.npy"))
 """,
 }
 
+_DIGEST = InputDigest("benchmark", "", "")
+
 
 def simulated_features(first_day: date, days: int) -> pd.DataFrame:
     """Return the eight features of simulated days, made as Silver makes them."""
@@ -63,7 +65,7 @@ def simulated_features(first_day: date, days: int) -> pd.DataFrame:
         connection.execute("SET TimeZone = 'UTC'")
         for day in (first_day + timedelta(days=n) for n in range(days)):
             path = write_day(day, Path(folder), format="parquet", rows_per_day=ROWS_PER_DAY)
-            build_partition(connection, source, day.isoformat(), [RawFile(path, path.name)], None, "benchmark")
+            build_partition(connection, source, day.isoformat(), [RawFile(path, path.name)], None, _DIGEST)
             frames.append(connection.execute("SELECT * FROM silver_rows").df()[list(FEATURE_NAMES)])
     return pd.concat(frames, ignore_index=True)
 

@@ -11,31 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from fraud_assets import console
-from fraud_assets.resources.lake import READER_DATABASE, LakeError, open_lake
-from fraud_assets.resources.landing_zone import AnotherGrainError, NothingLandedError
-from fraud_assets.resources.model_registry import NoModelError, RegistryError
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.resources.lake import READER_DATABASE, open_lake
+from fraud_assets.resources.landing_zone import NothingLandedError
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.promotions import carry_out, roll_back, settle
-from fraud_assets.settings import SettingsError, load_settings
-from fraud_assets.silver.reading import BrokenFileError, RawFile
-from fraud_assets.silver.source import SourceError, load_source
-
-_EXPECTED: Final = (
-    SettingsError,
-    SourceError,
-    BrokenFileError,
-    NothingLandedError,
-    NoModelError,
-    RegistryError,
-    LakeError,
-    AnotherGrainError,
-)
-"""Faults of data, settings or order of work: their messages stand for themselves."""
+from fraud_assets.settings import load_settings
+from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.source import load_source
+from fraud_assets.staleness import decide
 
 
 class _Command(click.Group):
@@ -44,7 +33,7 @@ class _Command(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except _EXPECTED as error:
+        except FraudAssetsError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
             raise  # The reader of a pipe has seen enough; click ends quietly.
@@ -162,11 +151,12 @@ def status(as_json: bool) -> None:
     """Show each partition and the model: what is due and why. Changes nothing."""
     platform = _platform()
     landing = platform.look()
-    state = platform.state(landing)
+    state, labels = platform.state(landing), platform.labels(landing)
+    plan = decide(state, platform.stages)
     if as_json:
-        click.echo(json.dumps(console.status_of(state, landing, platform.labels), indent=2))
+        click.echo(json.dumps(console.status_of(state, plan, landing, labels), indent=2))
     else:
-        console.show_status(state, landing, platform.lake, platform.labels)
+        console.show_status(state, plan, landing, platform.lake, labels)
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 

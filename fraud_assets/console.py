@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,10 @@ from fraud_assets.resources.tables import (
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import Due, Plan, PlatformState, decide
+from fraud_assets.staleness import Due, Plan, PlatformState
 
 if TYPE_CHECKING:
     from fraud_assets.automation.foreground import Ended, Started
-
-_STAGES = {"silver": "Silver", "model": "Model", "gold": "Gold", "evaluation": "Evaluation"}
 
 _SHOWN_ROWS = 1_000
 """More than a person reads at a terminal."""
@@ -84,7 +82,7 @@ def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
             what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}"
         else:
             what = f"version {step.request.model_version}" if step.request.model_version else "training"
-        stage = f"{_STAGES[step.request.layer]:<10} {what}"
+        stage = f"{step.request.stage.capitalize():<10} {what}"
         if isinstance(step, Started):
             if sys.stdout.isatty():
                 click.echo(f"{stage} ...\r", nl=False)
@@ -181,42 +179,35 @@ def show_next(data_dir: Path, tracking_uri: str) -> None:
 # status
 
 
-def status_of(
-    state: PlatformState, landing: Landing, read_labels: Callable[[Landing], LateLabels | None]
-) -> dict[str, Any]:
+def status_of(state: PlatformState, plan: Plan, landing: Landing, labels: LateLabels | None) -> dict[str, Any]:
     """Return the status as plain values: what is due, the partitions, the model, late labels, notes."""
-    plan = decide(state)
-    labels = read_labels(landing)
     return {
-        "due": [vars(due) for due in plan.everything],
+        "due": [vars(due) for due in plan.due],
         "prod_version": state.prod_version,
         "partitions": {
-            key: {
-                "landed": state.landed.get(key),
-                "silver": vars(state.silver[key]) if key in state.silver else None,
-                "gold": vars(state.gold[key]) if key in state.gold else None,
+            key: {"landed": str(state.landed[key]) if key in state.landed else None}
+            | {
+                stage: {**made[key].of, "rows": made[key].rows} if key in made else None
+                for stage, made in state.made.items()
             }
-            for key in sorted({*state.landed, *state.silver, *state.gold})
+            for key in _keys(state)
         },
         "late_labels": labels and vars(labels),
         "notes": _notes(landing, state, labels, plan),
     }
 
 
-def show_status(
-    state: PlatformState, landing: Landing, lake: Lake, read_labels: Callable[[Landing], LateLabels | None]
-) -> None:
+def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, labels: LateLabels | None) -> None:
     """Print partitions, compressed to ranges that are alike, then the model and late labels, then what is due."""
-    plan = decide(state)
     due: dict[str, list[Due]] = {}
-    for item in plan.everything:
+    for item in plan.due:
         due.setdefault(item.key, []).append(item)
     built = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
     rows: list[list[Any]] = []
-    for key in sorted({*state.landed, *state.silver, *state.gold}):
+    for key in _keys(state):
         silver, gold, counts = state.silver.get(key), state.gold.get(key), built.get(key, {})
-        why = "; ".join(f"{_STAGES[item.layer]}: {item.why}" for item in due.get(key, [])) or "up to date"
-        version = gold.model_version if gold else "-"
+        why = "; ".join(f"{item.stage.capitalize()}: {item.why}" for item in due.get(key, [])) or "up to date"
+        version = gold.of["model_version"] if gold else "-"
         figures = [
             counts.get("landed_rows"),
             silver and silver.rows,
@@ -230,26 +221,24 @@ def show_status(
             rows.append([key, key, *figures, version, why])
     if rows:
         names = ["partitions", "landed", "Silver", "quarantined", "Gold", "model", "state"]
-        click.echo(
-            table(
-                names,
-                [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows],
-                indent="",
-            )
-        )
+        ranges = [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows]
+        click.echo(table(names, ranges, indent=""))
     else:
         click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
-    click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in (*plan.model, *plan.evaluation))}")
-    labels = read_labels(landing)
+    click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in due.get('', []))}")
     if labels is not None:
         click.echo(f"Labels: {labels.summary()}")
     for note in _notes(landing, state, labels, plan):
         click.echo(f"Note: {note}")
-    if plan.everything:
-        click.echo(f"\n{len(plan.everything)} due. `fraud-assets run` does it now; `make dev` does it as things land.")
+    if plan.due:
+        click.echo(f"\n{len(plan.due)} due. `fraud-assets run` does it now; `make dev` does it as things land.")
     elif rows:
         click.echo("\nNothing is due.")
+
+
+def _keys(state: PlatformState) -> list[str]:
+    return sorted({*state.landed, *(key for made in state.made.values() for key in made)})
 
 
 def _add(one: int | None, other: int | None) -> int | None:

@@ -3,7 +3,7 @@
 Reads `.env` and the source file, and nothing else: no table, no model, no heavy import.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,9 +12,7 @@ from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.silver import silver_transactions_base
-from fraud_assets.automation.jobs import JOBS
-from fraud_assets.automation.partitions import partitions_of
-from fraud_assets.automation.schedules import SCHEDULES
+from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
@@ -22,28 +20,41 @@ from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.resources.model_registry import tracked_run
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import Settings, load_settings
+from fraud_assets.silver.source import Source
+from fraud_assets.staleness import STAGES, Stage
+
+ASSETS = (raw_transactions, silver_transactions_base, *MODEL_ASSETS, fraud_predictions)
+"""Every asset of the code location, from landing to Gold."""
 
 
-def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_definitions(
+    settings: Settings,
+    resources: Mapping[str, Any] | None = None,
+    *,
+    stages: Sequence[Stage] = STAGES,
+    assets: Sequence[dg.AssetsDefinition] = ASSETS,
+) -> dg.Definitions:
     """Return the code location of one feed.
 
     Args:
         settings: which feed, and where it lies.
         resources: take the place of the resources of the same name.
+        stages: all kinds of work; those with a table have the feed's partitions.
+        assets: what the stages materialize.
     """
     platform = Platform(settings)
     partitions = partitions_of(platform.source)
-    partitioned = {asset.key for asset in (raw_transactions, silver_transactions_base, fraud_predictions)}
-    assets = dg.map_asset_specs(
-        lambda spec: spec.replace_attributes(partitions_def=partitions) if spec.key in partitioned else spec,
-        [raw_transactions, silver_transactions_base, *MODEL_ASSETS, fraud_predictions],
-    )
+    jobs = build_jobs(stages)
+    partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
     return dg.Definitions(
-        assets=assets,
+        assets=dg.map_asset_specs(
+            lambda spec: spec.replace_attributes(partitions_def=partitions) if spec.key in partitioned else spec,
+            assets,
+        ),
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS],
-        jobs=JOBS,
-        schedules=SCHEDULES,
-        sensors=build_sensors(partitions, rescore_days=settings.rescore_days),
+        jobs=jobs,
+        schedules=[retraining_schedule],
+        sensors=build_sensors(partitions, stages, jobs, rescore_days=settings.rescore_days),
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,
@@ -54,6 +65,18 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
         },
         # One Dagster run is one MLflow run only when its steps share a process.
         executor=dg.in_process_executor,
+    )
+
+
+def partitions_of(source: Source) -> dg.TimeWindowPartitionsDefinition:
+    """Return the partitions of `source`, the running day or hour included: it is scored while it fills."""
+    hourly = source.partitions.grain == "hourly"
+    return (dg.HourlyPartitionsDefinition if hourly else dg.DailyPartitionsDefinition)(
+        start_date=source.first_key,
+        end_date=source.end_key,
+        fmt=source.key_format,
+        timezone="UTC",
+        end_offset=1,
     )
 
 

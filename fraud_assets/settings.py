@@ -9,10 +9,11 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.silver.source import Source, load_source
 
 
-class SettingsError(ValueError):
+class SettingsError(FraudAssetsError):
     """A variable has a value that cannot be used; the message names it."""
 
 

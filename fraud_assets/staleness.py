@@ -1,20 +1,20 @@
 """What is due, and why: one pure function from what is on disk to what should be done.
 
 `fraud-assets status` shows its answer, `fraud-assets run` does it now and the sensors do it for ever. It compares
-states, never events, so that nothing depends on having seen something happen. No clock, no tables, no Dagster.
+states, never events, so that nothing depends on having seen something happen. What kinds of work there are stands in
+one table, `STAGES`. No clock, no tables, no Dagster.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from fraud_assets.digests import digest_lines
+from fraud_assets.partition_keys import day_of
+from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
-
-Layer = Literal["silver", "model", "gold", "evaluation"]
-
-_LAYERS: Final[tuple[Layer, ...]] = ("silver", "model", "gold", "evaluation")
-"""The order in which things are done. Nothing waits for the evaluation of a version that scores already."""
+from fraud_assets.silver.labels import LabelsDigest
 
 PROD_TAKEN_AWAY: Final = (
     "@prod was taken away, so that nothing trains or scores by itself: `fraud-assets promote VERSION` or "
@@ -22,40 +22,22 @@ PROD_TAKEN_AWAY: Final = (
 )
 """What a person is told who took `@prod` away in MLflow: a training would put a version there that nobody chose."""
 
-_DAY_OF_KEY: Final = len("2026-01-05")
-"""A daily key is its day, and an hourly one begins with it."""
-
 
 @dataclass(frozen=True)
-class SilverState:
-    """What a Silver partition was built from and what it holds; constant within the partition."""
+class Made:
+    """A partition as a stage left it: its rows, and by column what all of them were made of."""
 
-    input_version: str
-    lookback_version: str
-    tail_version: str
-    silver_version: str
     rows: int
-
-
-@dataclass(frozen=True)
-class GoldState:
-    """What a Gold partition was made of."""
-
-    silver_version: str
-    model_version: str
-    rows: int
+    of: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class EvaluationState:
-    """What a version was evaluated on, and what its evaluation would be of now.
-
-    See `fraud_assets.silver.labels.labels_version`.
-    """
+    """The version that was evaluated last, the labels and rows it was evaluated on, and those there are now."""
 
     model_version: str
-    evaluated_on: str
-    labels_version: str
+    evaluated_on: LabelsDigest
+    now: LabelsDigest
 
 
 @dataclass(frozen=True)
@@ -63,187 +45,249 @@ class PlatformState:
     """Everything the decision depends on. Partition keys sort in time order.
 
     Attributes:
-        landed: input version of what lies in landing now, by partition key.
-        silver: state of each built Silver partition.
-        gold: state of each scored partition.
-        previous_key: the partition before each key that occurs above.
+        landed: digest of what a partition would be built from now, by partition key.
+        made: by name of a stage, the partitions that it made.
+        previous_key: the partition before each key that landed or is in Silver.
         prod_version: the model version behind @prod.
-        refused_on: digest of the Silver data that the latest refused candidate was trained on.
+        silver_data_digest: of all Silver partitions, as a training would see them.
+        refused_on: the same digest when the latest candidate was refused, None where none was.
         rescore_days: the partitions of how many of the latest days move to the present @prod version.
         evaluation: of the latest version that was evaluated and is registered still, None where there is none.
         prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
     """
 
-    landed: Mapping[str, str]
-    silver: Mapping[str, SilverState]
-    gold: Mapping[str, GoldState]
+    landed: Mapping[str, InputDigest]
+    made: Mapping[str, Mapping[str, Made]]
     previous_key: Mapping[str, str]
     prod_version: str | None
-    silver_data_version: str = ""
+    silver_data_digest: str = ""
     refused_on: str | None = None
     rescore_days: int = 0
     evaluation: EvaluationState | None = None
     prod_taken_away: bool = False
 
+    @property
+    def silver(self) -> Mapping[str, Made]:
+        """The built Silver partitions."""
+        return self.made.get("silver", {})
+
+    @property
+    def gold(self) -> Mapping[str, Made]:
+        """The scored partitions."""
+        return self.made.get("gold", {})
+
 
 @dataclass(frozen=True)
 class Due:
-    """One thing to do. `model_version` scores (Gold) or is evaluated; `key` is empty where nothing is partitioned."""
+    """One thing to do.
 
-    layer: Layer
+    Attributes:
+        stage: name of the stage that does it.
+        key: the partition; empty where the stage has none.
+        why: the reason, in words.
+        cause: what of the state makes it due, as text; while that is the same, so is the need.
+        model_version: the version that scores or is evaluated.
+    """
+
+    stage: str
     key: str
     why: str
+    cause: str
     model_version: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of work, from what makes it due to the job that does it. Stages may share a job.
+
+    Attributes:
+        name: what code and people call it.
+        does: the job in a sentence.
+        job: name of the Dagster job.
+        assets: what of the job this stage materializes, by name.
+        due: what is due of it.
+        table: address of the table whose partitions it makes; empty where it has no partitions.
+        made_of: columns of that table that are constant in a partition and say what it was made of.
+        sensor: name of the sensor that requests it.
+        waits_for: stages of which nothing may be due, in flight or open, before a sensor requests this one.
+    """
+
+    name: str
+    does: str
+    job: str
+    assets: tuple[str, ...]
+    due: Callable[[PlatformState], Iterable[Due]]
+    table: str = ""
+    made_of: tuple[str, ...] = ()
+    sensor: Literal["landed_partitions_sensor", "unscored_partitions_sensor"] = "unscored_partitions_sensor"
+    waits_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that is due, in the order in which it is done, and what waits for a person."""
 
-    silver: tuple[Due, ...] = ()
-    model: tuple[Due, ...] = ()
-    gold: tuple[Due, ...] = ()
-    evaluation: tuple[Due, ...] = ()
+    due: tuple[Due, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def everything(self) -> tuple[Due, ...]:
-        """Silver, then the model, then Gold, then the evaluation."""
-        return (*self.silver, *self.model, *self.gold, *self.evaluation)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One Dagster run: a contiguous range of partitions of one layer, scored by one model version.
+    """One Dagster run: a contiguous range of partitions of one stage, by one model version.
 
-    For the model and its evaluation, which have no partitions, the only key is empty.
+    Where the stage has no partitions, the only key is empty.
     """
 
-    layer: Layer
+    stage: str
     keys: tuple[str, ...]
-    whys: tuple[str, ...]
+    whys: tuple[str, ...] = field(compare=False)
+    cause: str = field(compare=False)
     model_version: str = ""
-
-    @property
-    def first(self) -> str:
-        """First partition of the range."""
-        return self.keys[0]
-
-    @property
-    def last(self) -> str:
-        """Last partition of the range."""
-        return self.keys[-1]
 
     @property
     def label(self) -> str:
         """What a person calls it."""
-        if not self.first:
-            return self.layer
-        return f"{self.layer} {self.first}" + (f"...{self.last}" if self.last != self.first else "")
-
-
-def decide(state: PlatformState) -> Plan:
-    """Return all that is due for `state`, with the reason of each; the same state always gives the same plan."""
-    model = _due_model(state)
-    return Plan(
-        silver=_due_silver(state),
-        model=model,
-        gold=_due_gold(state),
-        evaluation=() if model else _due_evaluation(state),  # A training evaluates what it trained.
-        notes=(PROD_TAKEN_AWAY,) if state.prod_taken_away else (),
-    )
+        first, last = self.keys[0], self.keys[-1]
+        return " ".join(filter(None, (self.stage, first if first == last else f"{first}...{last}")))
 
 
 def requests(due: Iterable[Due], *, all_keys: Sequence[str]) -> tuple[Request, ...]:
-    """Group what is due into runs: contiguous ranges of `all_keys`, each of one layer and one model version.
+    """Group what is due into runs: contiguous ranges of `all_keys`, each of one stage and one model version.
 
-    What is not among `all_keys` (a partition in the future, say) is left out.
+    Stages come in the order in which they first occur. What is not among `all_keys` (a partition in the future, say)
+    is left out.
     """
     position = {key: index for index, key in enumerate(all_keys)} | {"": -1}
-    ordered = sorted(
-        (item for item in due if item.key in position),
-        key=lambda item: (_LAYERS.index(item.layer), item.model_version, item.key),
-    )
+    known = [item for item in due if item.key in position]
+    order = list(dict.fromkeys(item.stage for item in known))
+    known.sort(key=lambda item: (order.index(item.stage), item.model_version, item.key))
     ranges = groupby(
-        enumerate(ordered),
-        key=lambda pair: (pair[1].layer, pair[1].model_version, position[pair[1].key] - pair[0]),
+        enumerate(known), key=lambda pair: (pair[1].stage, pair[1].model_version, position[pair[1].key] - pair[0])
     )
-    made = (tuple(item for _, item in members) for _, members in ranges)
-    return tuple(
-        Request(
-            layer=items[0].layer,
-            keys=tuple(item.key for item in items),
-            whys=tuple(item.why for item in items),
-            model_version=items[0].model_version,
-        )
-        for items in made
-    )
+    return tuple(_request([item for _, item in members]) for _, members in ranges)
 
 
-def _due_silver(state: PlatformState) -> tuple[Due, ...]:
-    return tuple(
-        Due("silver", key, why)
-        for key, landed in sorted(state.landed.items())
-        if (why := _why_silver(state, key, landed)) is not None
+def _request(items: Sequence[Due]) -> Request:
+    stage, version = items[0].stage, items[0].model_version
+    return Request(
+        stage=stage,
+        keys=tuple(item.key for item in items),
+        whys=tuple(item.why for item in items),
+        cause=digest_lines([stage, version, *(f"{item.key} {item.cause}" for item in items)]),
+        model_version=version,
     )
 
 
-def _why_silver(state: PlatformState, key: str, landed: str) -> str | None:
-    built = state.silver.get(key)
+# The stages, each from the state to what is due of it.
+
+
+def _due_silver(state: PlatformState) -> Iterator[Due]:
+    for key, landed in sorted(state.landed.items()):
+        before = state.silver.get(state.previous_key[key])
+        tail = EMPTY_TAIL if before is None else before.of["tail_version"]
+        if why := _why_silver(state.silver.get(key), landed, tail):
+            yield Due("silver", key, why, f"{landed} {tail}")
+
+
+def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | None:
     if built is None:
         return "landed, not built yet"
-    if built.input_version != landed:
-        return _what_changed(built.input_version, landed)
-    before = state.silver.get(state.previous_key[key])
-    if built.lookback_version != (EMPTY_TAIL if before is None else before.tail_version):
+    if built.of["input_version"] != str(landed):
+        words = {"files": "landed files", "source": "source file", "contract": "feature contract"}
+        return f"{_changed(InputDigest.parse(built.of['input_version']), landed, words)} changed"
+    if built.of["lookback_version"] != tail:
         return "the last five minutes of the partition before changed"
     return None
 
 
-def _what_changed(before: str, now: str) -> str:
-    """Name the part of the input version that differs; see `fraud_assets.silver.build.input_version`."""
-    words = ("landed files", "source file", "feature contract")
-    parts = zip(words, before.split("-"), now.split("-"), strict=True)
-    return " and ".join(word for word, old, new in parts if old != new) + " changed"
+def _changed(before: Any, now: Any, words: Mapping[str, str]) -> str:
+    """Name the parts of a digest that differ."""
+    return " and ".join(word for part, word in words.items() if getattr(before, part) != getattr(now, part))
 
 
-def _due_model(state: PlatformState) -> tuple[Due, ...]:
-    if state.prod_version is not None or not any(silver.rows for silver in state.silver.values()):
-        return ()
-    if state.prod_taken_away or state.refused_on == state.silver_data_version:
-        return ()
-    why = (
-        "no model version is behind @prod"
-        if state.refused_on is None
-        else "Silver changed since a candidate was refused"
-    )
-    return (Due("model", "", why),)
+def _due_model(state: PlatformState) -> Iterator[Due]:
+    if state.prod_version is not None or not any(built.rows for built in state.silver.values()):
+        return
+    if state.prod_taken_away or state.refused_on == state.silver_data_digest:
+        return
+    first = "no model version is behind @prod"
+    why = first if state.refused_on is None else "Silver changed since a candidate was refused"
+    yield Due("model", "", why, state.silver_data_digest)
 
 
-def _due_gold(state: PlatformState) -> tuple[Due, ...]:
-    if state.prod_version is None:
-        return ()
-    days = sorted({key[:_DAY_OF_KEY] for key in state.silver}, reverse=True)
+def _due_gold(state: PlatformState) -> Iterator[Due]:
+    prod = state.prod_version
+    if prod is None:
+        return
+    days = sorted({day_of(key) for key in state.silver}, reverse=True)
     moving = set(days[: state.rescore_days])
-    due = []
-    for key, silver in sorted(state.silver.items()):
-        gold = state.gold.get(key)
-        if gold is None:
-            if silver.rows:
-                due.append(Due("gold", key, "built, not scored yet", state.prod_version))
-        elif key[:_DAY_OF_KEY] in moving and gold.model_version != state.prod_version:
-            why = f"@prod moved from version {gold.model_version} to {state.prod_version}"
-            due.append(Due("gold", key, why, state.prod_version))
-        elif gold.silver_version != silver.silver_version:
-            due.append(Due("gold", key, "its Silver rows changed", gold.model_version))
-    return tuple(due)
+    for key, built in sorted(state.silver.items()):
+        scored, silver = state.gold.get(key), built.of["silver_version"]
+        if scored is None:
+            if built.rows:
+                yield Due("gold", key, "built, not scored yet", silver, prod)
+            continue
+        version = scored.of["model_version"]
+        if day_of(key) in moving and version != prod:
+            yield Due("gold", key, f"@prod moved from version {version} to {prod}", silver, prod)
+        elif scored.of["silver_version"] != silver:
+            # A partition keeps its model version, also when it is corrected.
+            yield Due("gold", key, "its Silver rows changed", silver, version)
 
 
-def _due_evaluation(state: PlatformState) -> tuple[Due, ...]:
+def _due_evaluation(state: PlatformState) -> Iterator[Due]:
     found = state.evaluation
-    if found is None or found.evaluated_on == found.labels_version:
-        return ()
-    words = ("labels landed or changed", "evaluated partitions changed")
-    parts = zip(words, found.evaluated_on.split("-"), found.labels_version.split("-"), strict=True)
-    what = " and ".join(word for word, old, new in parts if old != new)
-    return (Due("evaluation", "", f"{what} since version {found.model_version} was evaluated", found.model_version),)
+    if found is None or found.evaluated_on == found.now or any(_due_model(state)):  # A training evaluates.
+        return
+    words = {"files": "labels landed or changed", "partitions": "evaluated partitions changed"}
+    what = _changed(found.evaluated_on, found.now, words)
+    why = f"{what} since version {found.model_version} was evaluated"
+    yield Due("evaluation", "", why, str(found.now), found.model_version)
+
+
+SILVER: Final = Stage(
+    name="silver",
+    does="Builds Silver from what landed.",
+    job="silver_job",
+    assets=("raw_transactions", "silver_transactions_base"),
+    due=_due_silver,
+    table="silver.silver_transactions_base",
+    made_of=("input_version", "lookback_version", "tail_version", "silver_version"),
+    sensor="landed_partitions_sensor",
+)
+
+STAGES: Final = (
+    SILVER,
+    Stage(
+        name="model",
+        does="Trains a model, evaluates it on later data and puts it behind @prod if it passes.",
+        job="training_job",
+        assets=("fraud_isolation_forest", "evaluation_metrics", "prod_model"),
+        due=_due_model,
+        waits_for=("silver",),
+    ),
+    Stage(
+        name="gold",
+        does="Scores Silver partitions by one model version.",
+        job="scoring_job",
+        assets=("fraud_predictions",),
+        due=_due_gold,
+        table="gold.fraud_predictions",
+        made_of=("silver_version", "model_version"),
+    ),
+    Stage(
+        name="evaluation",
+        does="Measures the latest version again, on labels that landed late; trains and promotes nothing.",
+        job="training_job",
+        assets=("evaluation_metrics",),
+        due=_due_evaluation,
+        waits_for=("silver",),
+    ),
+)
+"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores."""
+
+
+def decide(state: PlatformState, stages: Iterable[Stage] = STAGES) -> Plan:
+    """Return all that is due for `state`, with the reason of each; the same state always gives the same plan."""
+    due = tuple(item for stage in stages for item in stage.due(state))
+    return Plan(due, notes=(PROD_TAKEN_AWAY,) if state.prod_taken_away else ())

@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 
 from fraud_assets.automation.foreground import Ended, run_due
-from fraud_assets.definitions import build_definitions
+from fraud_assets.console import status_of
+from fraud_assets.definitions import ASSETS, build_definitions
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
@@ -17,7 +18,7 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
-from fraud_assets.staleness import PlatformState
+from fraud_assets.staleness import STAGES, PlatformState, Stage, decide
 
 FIRST_DAY = date(2026, 1, 1)
 
@@ -33,6 +34,8 @@ class TestPlatform:
     source: str = "simulated"
     rescore_days: int = 0
     tracking_uri: str | None = None
+    stages: tuple[Stage, ...] = STAGES
+    more_assets: tuple[dg.AssetsDefinition, ...] = ()
 
     @cached_property
     def settings(self) -> Settings:
@@ -47,11 +50,11 @@ class TestPlatform:
 
     @cached_property
     def platform(self) -> Platform:
-        return Platform(self.settings)
+        return Platform(self.settings, self.stages)
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        return build_definitions(self.settings)
+        return build_definitions(self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets))
 
     @property
     def lake(self) -> Lake:
@@ -75,6 +78,11 @@ class TestPlatform:
         """Do what is due, as `fraud-assets run` does."""
         steps = run_due(self.definitions, self.instance, self.platform)
         return [step for step in steps if isinstance(step, Ended)]
+
+    def status(self) -> dict[str, Any]:
+        """What `fraud-assets status --json` says."""
+        landing, state = self.landing_zone.look(), self.state()
+        return status_of(state, decide(state, self.platform.stages), landing, self.platform.labels(landing))
 
     def state(self) -> PlatformState:
         return self.platform.state(self.landing_zone.look())

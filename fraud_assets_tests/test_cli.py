@@ -110,7 +110,7 @@ def test_status_as_json_is_for_programs(run: Run, scored: TestPlatform) -> None:
 
     assert status["prod_version"] == "1"
     assert len(status["partitions"]) == 6
-    assert [(due["layer"], due["key"], due["why"]) for due in status["due"]] == [
+    assert [(due["stage"], due["key"], due["why"]) for due in status["due"]] == [
         ("silver", "2026-01-01", "landed files changed")
     ]
 

@@ -5,49 +5,50 @@ from typing import Any
 
 import pytest
 
+from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
-from fraud_assets.staleness import (
-    Due,
-    EvaluationState,
-    GoldState,
-    PlatformState,
-    Request,
-    SilverState,
-    decide,
-    requests,
-)
+from fraud_assets.silver.labels import LabelsDigest
+from fraud_assets.staleness import STAGES, Due, EvaluationState, Made, PlatformState, Request, decide, requests
 from fraud_assets_tests.depth import cases
 
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
 
 
-def silver(landed: str = "files-source-contract", **changes: Any) -> SilverState:
-    return replace(
-        SilverState(landed, lookback_version=EMPTY_TAIL, tail_version="t", silver_version="s", rows=5), **changes
-    )
+LANDED = InputDigest("files", "source", "contract")
+LABELS = LabelsDigest("labels", "days")
 
 
-def gold(**changes: Any) -> GoldState:
-    return replace(GoldState(silver_version="s", model_version="1", rows=5), **changes)
+def silver(*, rows: int = 5, landed: InputDigest = LANDED, **changes: str) -> Made:
+    of = {
+        "input_version": str(landed),
+        "lookback_version": EMPTY_TAIL,
+        "tail_version": "t",
+        "silver_version": "s",
+    }
+    return Made(rows, of | changes)
+
+
+def gold(**changes: str) -> Made:
+    return Made(5, {"silver_version": "s", "model_version": "1"} | changes)
 
 
 def state(**changes: Any) -> PlatformState:
     """One day that is landed, built and scored by version 1, which is behind @prod; nothing is due."""
+    made = {stage: changes.pop(stage, {"2026-01-05": of()}) for stage, of in (("silver", silver), ("gold", gold))}
     return replace(
         PlatformState(
-            landed={"2026-01-05": "files-source-contract"},
-            silver={"2026-01-05": silver()},
-            gold={"2026-01-05": gold()},
+            landed={"2026-01-05": LANDED},
+            made=made,
             previous_key={"2026-01-05": "2026-01-04", "2026-01-06": "2026-01-05"},
             prod_version="1",
-            silver_data_version="d1",
+            silver_data_digest="d1",
         ),
         **changes,
     )
 
 
 def due(**changes: Any) -> list[tuple[str, str, str, str]]:
-    return [(item.layer, item.key, item.why, item.model_version) for item in decide(state(**changes)).everything]
+    return [(item.stage, item.key, item.why, item.model_version) for item in decide(state(**changes)).due]
 
 
 def test_nothing_is_due_when_all_is_built_and_scored() -> None:
@@ -67,28 +68,28 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             id="a landed day is built",
         ),
         pytest.param(
-            {"landed": {"2026-01-05": "FILES-source-contract"}},
+            {"landed": {"2026-01-05": LANDED._replace(files="FILES")}},
             [("silver", "2026-01-05", "landed files changed", "")],
             id="files",
         ),
         pytest.param(
-            {"landed": {"2026-01-05": "files-SOURCE-contract"}},
+            {"landed": {"2026-01-05": LANDED._replace(source="SOURCE")}},
             [("silver", "2026-01-05", "source file changed", "")],
             id="source",
         ),
         pytest.param(
-            {"landed": {"2026-01-05": "files-source-CONTRACT"}},
+            {"landed": {"2026-01-05": LANDED._replace(contract="CONTRACT")}},
             [("silver", "2026-01-05", "feature contract changed", "")],
             id="contract",
         ),
         pytest.param(
-            {"landed": {"2026-01-05": "FILES-source-CONTRACT"}},
+            {"landed": {"2026-01-05": LANDED._replace(files="FILES", contract="CONTRACT")}},
             [("silver", "2026-01-05", "landed files and feature contract changed", "")],
             id="two parts of the input",
         ),
         pytest.param(
             {
-                "landed": {"2026-01-05": "files-source-contract", "2026-01-06": "files-source-contract"},
+                "landed": {"2026-01-05": LANDED, "2026-01-06": LANDED},
                 "silver": {"2026-01-05": silver(), "2026-01-06": silver(lookback_version="t before")},
                 "gold": {"2026-01-05": gold(), "2026-01-06": gold()},
             },
@@ -140,21 +141,19 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             id="a corrected day that moves is scored once",
         ),
         pytest.param({"landed": {}}, [], id="a day that was taken away stays"),
+        pytest.param({"evaluation": EvaluationState("3", LABELS, LABELS)}, [], id="evaluated on all labels"),
         pytest.param(
-            {"evaluation": EvaluationState("3", "labels-days", "labels-days")}, [], id="evaluated on all labels"
-        ),
-        pytest.param(
-            {"evaluation": EvaluationState("3", "labels-days", "LABELS-days")},
+            {"evaluation": EvaluationState("3", LABELS, LABELS._replace(files="LABELS"))},
             [("evaluation", "", "labels landed or changed since version 3 was evaluated", "3")],
             id="late labels make nothing due but the evaluation",
         ),
         pytest.param(
-            {"evaluation": EvaluationState("3", "labels-days", "labels-DAYS")},
+            {"evaluation": EvaluationState("3", LABELS, LABELS._replace(partitions="DAYS"))},
             [("evaluation", "", "evaluated partitions changed since version 3 was evaluated", "3")],
             id="other rows or labels of the evaluated days",
         ),
         pytest.param(
-            {"evaluation": EvaluationState("3", "labels-days", "LABELS-DAYS")},
+            {"evaluation": EvaluationState("3", LABELS, LABELS._replace(files="LABELS", partitions="DAYS"))},
             [
                 (
                     "evaluation",
@@ -166,7 +165,7 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             id="both",
         ),
         pytest.param(
-            {"prod_version": None, "evaluation": EvaluationState("3", "labels-days", "LABELS-days")},
+            {"prod_version": None, "evaluation": EvaluationState("3", LABELS, LABELS._replace(files="LABELS"))},
             [("model", "", "no model version is behind @prod", "")],
             id="a training evaluates",
         ),
@@ -183,8 +182,8 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             {
                 "prod_version": None,
                 "prod_taken_away": True,
-                "landed": {"2026-01-05": "FILES-source-contract"},
-                "evaluation": EvaluationState("3", "labels-days", "LABELS-days"),
+                "landed": {"2026-01-05": LANDED._replace(files="FILES")},
+                "evaluation": EvaluationState("3", LABELS, LABELS._replace(files="LABELS")),
             },
             [
                 ("silver", "2026-01-05", "landed files changed", ""),
@@ -199,7 +198,7 @@ def test_each_reason_is_given_in_words(changes: dict[str, Any], expected: list[t
 
 
 def test_the_partition_before_may_be_built_and_no_longer_landed() -> None:
-    only_next = {"2026-01-06": "files-source-contract"}
+    only_next = {"2026-01-06": LANDED}
     built = {"2026-01-05": silver(), "2026-01-06": silver(lookback_version="t")}
     assert due(landed=only_next, silver=built, gold={"2026-01-05": gold(), "2026-01-06": gold()}) == []
 
@@ -217,18 +216,18 @@ def test_rescore_days_are_days_in_an_hourly_feed_too(days: int, moved: list[str]
         prod_version="2",
         rescore_days=days,
     )
-    assert [item.key for item in decide(moving).gold] == moved
+    assert [item.key for item in decide(moving).due] == moved
 
 
 def test_a_plan_lists_silver_then_the_model_then_gold_then_the_evaluation() -> None:
     plan = decide(
         state(
-            landed={"2026-01-05": "files-source-contract", "2026-01-06": "files-source-contract"},
+            landed={"2026-01-05": LANDED, "2026-01-06": LANDED},
             gold={"2026-01-05": gold(silver_version="s0")},
-            evaluation=EvaluationState("1", "labels-days", "LABELS-days"),
+            evaluation=EvaluationState("1", LABELS, LABELS._replace(files="LABELS")),
         )
     )
-    assert [(item.layer, item.key) for item in plan.everything] == [
+    assert [(item.stage, item.key) for item in plan.due] == [
         ("silver", "2026-01-06"),
         ("gold", "2026-01-05"),
         ("evaluation", ""),
@@ -245,19 +244,19 @@ def test_where_prod_was_taken_away_a_plan_says_how_to_set_it_and_otherwise_nothi
 # requests
 
 
-def test_a_request_is_a_contiguous_range_of_one_layer() -> None:
-    made = requests([Due("silver", DAYS[n], f"why {n}") for n in (4, 0, 1, 3)], all_keys=DAYS)
-    assert made == (
-        Request("silver", (DAYS[0], DAYS[1]), ("why 0", "why 1")),
-        Request("silver", (DAYS[3], DAYS[4]), ("why 3", "why 4")),
-    )
+def test_a_request_is_a_contiguous_range_of_one_stage() -> None:
+    made = requests([Due("silver", DAYS[n], f"why {n}", "cause") for n in (4, 0, 1, 3)], all_keys=DAYS)
+    assert [(request.stage, request.keys, request.whys) for request in made] == [
+        ("silver", (DAYS[0], DAYS[1]), ("why 0", "why 1")),
+        ("silver", (DAYS[3], DAYS[4]), ("why 3", "why 4")),
+    ]
     assert [request.label for request in made] == ["silver 2026-01-01...2026-01-02", "silver 2026-01-04...2026-01-05"]
 
 
 def test_a_request_is_of_one_model_version() -> None:
     versions = ["1", "2", "2", "1", "1"]
     made = requests(
-        [Due("gold", day, "why", version) for day, version in zip(DAYS, versions, strict=False)], all_keys=DAYS
+        [Due("gold", day, "why", "cause", version) for day, version in zip(DAYS, versions, strict=False)], all_keys=DAYS
     )
     assert [(request.keys, request.model_version) for request in made] == [
         ((DAYS[0],), "1"),
@@ -266,15 +265,15 @@ def test_a_request_is_of_one_model_version() -> None:
     ]
 
 
-def test_layers_are_requested_in_the_order_of_work_and_never_in_one_request() -> None:
+def test_stages_are_requested_in_the_order_of_what_is_due_and_never_in_one_request() -> None:
     mixed = [
-        Due("evaluation", "", "d", "1"),
-        Due("gold", DAYS[1], "c", "1"),
-        Due("model", "", "b"),
-        Due("silver", DAYS[0], "a"),
+        Due("silver", DAYS[0], "a", ""),
+        Due("model", "", "b", ""),
+        Due("gold", DAYS[1], "c", "", "1"),
+        Due("evaluation", "", "d", "", "1"),
     ]
     made = requests(mixed, all_keys=DAYS)
-    assert [(request.layer, request.keys, request.label) for request in made] == [
+    assert [(request.stage, request.keys, request.label) for request in made] == [
         ("silver", (DAYS[0],), "silver 2026-01-01"),
         ("model", ("",), "model"),
         ("gold", (DAYS[1],), "gold 2026-01-02"),
@@ -282,8 +281,45 @@ def test_layers_are_requested_in_the_order_of_work_and_never_in_one_request() ->
     ]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"stage": "gold"},
+        {"key": DAYS[1]},
+        {"cause": "another"},
+        {"model_version": "2"},
+    ],
+)
+def test_another_need_is_another_cause_and_other_words_are_none(changed: dict[str, str]) -> None:
+    need = Due("silver", DAYS[0], "why", "cause", "1")
+    causes = [requests([one], all_keys=DAYS)[0].cause for one in (need, replace(need, why="in other words"))]
+    assert causes[0] == causes[1] != requests([replace(need, **changed)], all_keys=DAYS)[0].cause
+
+
+def test_what_changes_a_cause_is_what_made_it_due() -> None:
+    def causes(**changes: Any) -> list[str]:
+        return [item.cause for item in decide(state(**changes)).due]
+
+    landed = {"2026-01-05": LANDED._replace(files="others")}
+    assert causes(landed=landed) == causes(landed=landed)
+    assert causes(landed=landed) != causes(landed={"2026-01-05": LANDED._replace(files="yet others")})
+    before = {"2026-01-04": silver(), "2026-01-05": silver()}
+    assert causes(landed=landed) != causes(landed=landed, silver=before), "the tail before"
+    assert causes(gold={}) != causes(gold={}, silver={"2026-01-05": silver(silver_version="s2")})
+    untrained = {"prod_version": None, "gold": {}}
+    assert causes(**untrained) != causes(**untrained, silver_data_digest="d2")
+    evaluations = [EvaluationState("1", LABELS, LABELS._replace(files=files)) for files in ("more", "more still")]
+    assert causes(evaluation=evaluations[0]) != causes(evaluation=evaluations[1])
+
+
+def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
+    assert [stage.name for stage in STAGES] == ["silver", "model", "gold", "evaluation"]
+    assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
+    assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}
+
+
 def test_a_partition_that_does_not_exist_yet_is_not_requested() -> None:
-    assert requests([Due("silver", "2030-01-01", "why")], all_keys=DAYS) == ()
+    assert requests([Due("silver", "2030-01-01", "why", "cause")], all_keys=DAYS) == ()
 
 
 def test_nothing_due_is_no_request() -> None:
@@ -294,18 +330,18 @@ def test_nothing_due_is_no_request() -> None:
 def test_requests_cover_exactly_what_is_due(seed: int) -> None:
     chance = random.Random(seed)
     wanted = {
-        (layer, day, chance.choice("12") if layer == "gold" else "")
-        for layer in ("silver", "gold")
+        (stage, day, chance.choice("12") if stage == "gold" else "")
+        for stage in ("silver", "gold")
         for day in DAYS
         if chance.random() < 0.6
     }
-    made = requests([Due(layer, day, "", version) for layer, day, version in wanted], all_keys=DAYS)  # type: ignore[arg-type]
-    assert sorted((r.layer, key, r.model_version) for r in made for key in r.keys) == sorted(wanted)
+    made = requests([Due(stage, day, "", "", version) for stage, day, version in wanted], all_keys=DAYS)
+    assert sorted((r.stage, key, r.model_version) for r in made for key in r.keys) == sorted(wanted)
     for request in made:
-        at = DAYS.index(request.first)
+        at = DAYS.index(request.keys[0])
         assert request.keys == DAYS[at : at + len(request.keys)]
         # As few as can be: what could have been one range is one.
-        before = (request.layer, DAYS[at - 1] if at else "", request.model_version)
+        before = (request.stage, DAYS[at - 1] if at else "", request.model_version)
         assert before not in wanted
 
 
@@ -319,15 +355,15 @@ class World:
         self.chance = chance
         self.contract = 0
         self.landed: dict[str, tuple[int, str]] = {}  # rows, last five minutes
-        self.silver: dict[str, SilverState] = {}
-        self.gold: dict[str, GoldState] = {}
+        self.silver: dict[str, Made] = {}
+        self.gold: dict[str, Made] = {}
         self.prod: str | None = None
         self.refused_on: str | None = None
         self.rescore_days = 0
         self.versions = 0
         self.taken_away = False
         self.labels = 0
-        self.evaluated: tuple[str, str] | None = None  # version, labels version
+        self.evaluated: tuple[str, LabelsDigest] | None = None
 
     def happen(self) -> None:
         """Let one thing happen that people or feeds do."""
@@ -353,66 +389,70 @@ class World:
             self.labels += 1
 
     def state(self) -> PlatformState:
-        everything = [f"{day} {built.silver_version}" for day, built in sorted(self.silver.items()) if built.rows]
+        everything = [f"{day} {built.of['silver_version']}" for day, built in sorted(self.silver.items()) if built.rows]
         return PlatformState(
-            landed={day: self.input_version(day) for day in self.landed},
-            silver=dict(self.silver),
-            gold=dict(self.gold),
+            landed={day: self.input_digest(day) for day in self.landed},
+            made={"silver": dict(self.silver), "gold": dict(self.gold)},
             previous_key={day: (date.fromisoformat(day) - timedelta(days=1)).isoformat() for day in DAYS},
             prod_version=self.prod,
-            silver_data_version="\n".join(everything),
+            silver_data_digest="\n".join(everything),
             refused_on=self.refused_on if self.prod is None else None,
             rescore_days=self.rescore_days,
-            evaluation=None if self.evaluated is None else EvaluationState(*self.evaluated, self.labels_version()),
+            evaluation=None if self.evaluated is None else EvaluationState(*self.evaluated, self.labels_digest()),
             prod_taken_away=self.taken_away,
         )
 
-    def labels_version(self) -> str:
-        built = " ".join(f"{day}:{self.silver[day].input_version.replace('-', '.')}" for day in sorted(self.silver))
-        return f"{self.labels}-{built.replace('-', '.')}"
+    def labels_digest(self) -> LabelsDigest:
+        built = " ".join(f"{day}:{self.silver[day].of['input_version']}" for day in sorted(self.silver))
+        return LabelsDigest(str(self.labels), built)
 
-    def input_version(self, day: str) -> str:
+    def input_digest(self, day: str) -> InputDigest:
         rows, tail = self.landed[day]
-        return f"{rows}{tail}-source-{self.contract}"
+        return InputDigest(f"{rows}{tail}", "source", str(self.contract))
 
     def do(self, request: Request) -> None:
         for key in request.keys:
-            if request.layer == "model":
+            if request.stage == "model":
                 self.train()
-            elif request.layer == "evaluation":
-                self.evaluated = (request.model_version, self.labels_version())
-            elif request.layer == "silver":
+            elif request.stage == "evaluation":
+                self.evaluated = (request.model_version, self.labels_digest())
+            elif request.stage == "silver":
                 self.build(key)
             else:
                 self.score(key, request.model_version)
 
     def build(self, day: str) -> None:
         before = self.silver.get((date.fromisoformat(day) - timedelta(days=1)).isoformat())
-        lookback = EMPTY_TAIL if before is None else before.tail_version
+        lookback = EMPTY_TAIL if before is None else before.of["tail_version"]
         rows, tail = self.landed[day]
         scored = f"{rows} {tail} {lookback} {self.contract}" if rows else "none"
-        self.silver[day] = SilverState(self.input_version(day), lookback, tail, scored, rows)
+        self.silver[day] = silver(
+            rows=rows,
+            landed=self.input_digest(day),
+            lookback_version=lookback,
+            tail_version=tail,
+            silver_version=scored,
+        )
 
     def train(self) -> None:
         self.versions += 1
-        self.evaluated = (str(self.versions), self.labels_version())
+        self.evaluated = (str(self.versions), self.labels_digest())
         if self.chance.random() < 0.5:
             self.prod = str(self.versions)
         else:
-            self.refused_on = self.state().silver_data_version
+            self.refused_on = self.state().silver_data_digest
 
     def score(self, day: str, version: str) -> None:
         built = self.silver[day]
         if built.rows:
-            self.gold[day] = GoldState(built.silver_version, version, built.rows)
+            self.gold[day] = gold(silver_version=built.of["silver_version"], model_version=version)
         else:
             self.gold.pop(day, None)  # No row leaves no file in the log.
 
     def step(self, at_most: int | None = None) -> int:
         """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""
-        plan = decide(self.state())
-        stage = next(filter(None, (plan.silver, plan.model, plan.gold, plan.evaluation)), ())
-        asked = requests(stage, all_keys=DAYS)
+        due = decide(self.state()).due
+        asked = requests([item for item in due if item.stage == due[0].stage], all_keys=DAYS)
         for request in asked[:at_most]:
             self.do(request)
         return len(asked)
@@ -426,7 +466,7 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
         world.happen()
         for _ in range(chance.randrange(3)):
             world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
-    scored_before = {day: scored.model_version for day, scored in world.gold.items()}
+    scored_before = {day: scored.of["model_version"] for day, scored in world.gold.items()}
     gold_before, chosen, versions_before = dict(world.gold), world.taken_away, world.versions
     # A change and its consequence for the day after, the model, the scores, its evaluation; then once more in vain.
     rounds = [world.step() for _ in range(6)]
@@ -435,18 +475,24 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
     now = world.state()
     if chosen:
         assert (now.prod_version, world.versions) == (None, versions_before), "a person took @prod away"
-    for day, input_version in now.landed.items():
-        assert now.silver[day].input_version == input_version
+    for day, landed in now.landed.items():
+        assert now.silver[day].of["input_version"] == str(landed)
     for day, built in now.silver.items():
         before = now.silver.get(now.previous_key[day])
         if day in now.landed:
-            assert built.lookback_version == (before.tail_version if before else EMPTY_TAIL)
+            assert built.of["lookback_version"] == (before.of["tail_version"] if before else EMPTY_TAIL)
         if now.prod_version is not None:
-            assert (now.gold[day].silver_version == built.silver_version) if built.rows else day not in now.gold
-    assert now.evaluation is None or now.evaluation.evaluated_on == now.evaluation.labels_version
+            assert (
+                (now.gold[day].of["silver_version"] == built.of["silver_version"])
+                if built.rows
+                else day not in now.gold
+            )
+    assert now.evaluation is None or now.evaluation.evaluated_on == now.evaluation.now
     if now.prod_version is None:
         assert now.gold == gold_before, "nothing scores without a version behind @prod"
         return
     moved = sorted(now.silver)[-now.rescore_days :] if now.rescore_days else []
     for day, scored in now.gold.items():
-        assert scored.model_version == (now.prod_version if day in moved else scored_before.get(day, now.prod_version))
+        assert scored.of["model_version"] == (
+            now.prod_version if day in moved else scored_before.get(day, now.prod_version)
+        )

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, provenance
-from fraud_assets.resources.lake import Lake, LakeError
-from fraud_assets.resources.landing_zone import LandingZone, NothingLandedError
+from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.tables import RAW_TRANSACTIONS
 
 
@@ -53,13 +53,12 @@ def raw_transactions(
         seen.extend([row["file"], row["landed_rows"], row["problem"] or ""] for row in rows)
         return PartitionMade(
             rows=len(rows),
-            data_version=landing_zone.input_version(files),
+            data_version=str(landing_zone.input_digest(files)),
             metadata={"files": len(rows), "landed_rows": sum(row["landed_rows"] or 0 for row in rows)},
         )
 
     yield from materialize_each(  # type: ignore[misc]
         context,
         make,
-        refusals=(NothingLandedError, LakeError),
         preview=lambda: markdown_table(["file", "landed_rows", "problem"], seen[:5]),
     )

@@ -17,7 +17,7 @@ from fraud_assets.assets.partition_runs import (
 )
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.gold.predictions import SCORED_COLUMNS, score_batches
-from fraud_assets.resources.lake import BATCH_ROWS, Lake, LakeError
+from fraud_assets.resources.lake import BATCH_ROWS, Lake
 from fraud_assets.resources.model_registry import ModelRegistry, NoModelError
 from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
 
@@ -113,4 +113,4 @@ def fraud_predictions(
             ).fetchall()
             return markdown_table(columns, rows)
 
-        yield from materialize_each(context, make, refusals=(PartitionRefusedError, LakeError), preview=preview)
+        yield from materialize_each(context, make, preview=preview)

@@ -29,12 +29,12 @@ from fraud_assets.resources.model_registry import (
     mark_mlflow_run_failed,
 )
 from fraud_assets.resources.promotions import carry_out, decisions, settle
-from fraud_assets.resources.state import evaluated_labels_version, silver_data_version, silver_states
+from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import SilverState
+from fraud_assets.staleness import Made
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ def fraud_isolation_forest(
         threshold=trained.threshold,
         training_distribution=trained.distribution,
         input_example=trained.example(),
-        tags={**said, SILVER_DATA_TAG: silver_data_version(silver)},
+        tags={**said, SILVER_DATA_TAG: silver_data_digest(silver)},
     )
     if trained.not_compiled:
         context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs. {trained.not_compiled}")
@@ -146,7 +146,7 @@ def fraud_isolation_forest(
     )
 
 
-def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]) -> tuple["Trained", dict[str, str]]:
+def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, Made]) -> tuple["Trained", dict[str, str]]:
     """Return a new forest, and all that decided how it came out."""
     from fraud_assets.model import training
 
@@ -165,7 +165,7 @@ def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]
     rows = lake.select(SILVER_TRANSACTIONS, keys=states, version=table_version)
     with lake.connect() as connection:
         read = dict(connection.execute(f"SELECT DISTINCT partition_key, silver_version FROM {rows}").fetchall())
-        if read != {key: state.silver_version for key, state in states.items()}:
+        if read != {key: state.of["silver_version"] for key, state in states.items()}:
             raise dg.Failure("Silver was built anew while its state was read. Train again.")
         features = training.read_training_rows(connection, rows, max_rows=config.max_rows)
     facts = {
@@ -174,7 +174,7 @@ def _train(config: TrainingConfig, lake: Lake, silver: Mapping[str, SilverState]
         "gap": config.gap,
         "training_rows": len(features),
         "available_rows": sum(state.rows for state in states.values()),
-        "training_data_version": silver_data_version(states),
+        "training_data_version": silver_data_digest(states),
         "silver_table_version": table_version,
         **vars(parameters),
         **library_versions(),
@@ -253,7 +253,7 @@ def evaluation_metrics(
         model_version=version,
         window=window,
         evaluated_at=datetime.now(tz=UTC),
-        labels_version=evaluated_labels_version(label_files, silver, window),
+        labels_version=str(evaluated_labels_digest(label_files, silver, window)),
     )
     lake.replace_partition(EVALUATION_METRICS, version, table, provenance=provenance(context, model_version=version))
     mlflow.log_metrics(measured.as_metrics())

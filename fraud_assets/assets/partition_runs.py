@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import PartitionConflictError
 
 # Partition ranges in one run and dagster-mlflow are beta; what we use of them is pinned by our tests. Every asset
@@ -36,7 +37,7 @@ def covered_keys(tags: Mapping[str, str], keys: Iterable[str]) -> list[str]:
     return [key for key in keys if first is not None and last is not None and first <= key <= last]
 
 
-class PartitionRefusedError(Exception):
+class PartitionRefusedError(FraudAssetsError):
     """A partition cannot be made as things stand; the message says why and what to do. Nothing was written."""
 
 
@@ -59,7 +60,6 @@ def materialize_each(
     context: dg.AssetExecutionContext,
     make: Callable[[str], PartitionMade],
     *,
-    refusals: tuple[type[Exception], ...],
     gate: Callable[[], dg.AssetCheckResult] | None = None,
     preview: Callable[[], str] | None = None,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
@@ -67,8 +67,7 @@ def materialize_each(
 
     Args:
         context: of the asset that is materialized.
-        make: writes one partition.
-        refusals: errors of `make` that stop one partition only; any other error stops the run.
+        make: writes one partition. A FraudAssetsError stops that partition only; any other error stops the run.
         gate: gives the result of the asset's blocking check once all partitions were tried.
         preview: gives a small Markdown table of what was written.
 
@@ -82,7 +81,7 @@ def materialize_each(
         try:
             made[key] = _make(make, key)
             context.log.info(f"[{number}/{len(keys)}] {key}: {made[key].rows:,} rows")
-        except refusals as error:
+        except FraudAssetsError as error:
             refused[key] = error
             context.log.error(f"[{number}/{len(keys)}] {key}: {error}")
 

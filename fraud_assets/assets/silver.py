@@ -15,8 +15,8 @@ from fraud_assets.assets.partition_runs import (
     materialize_each,
     provenance,
 )
-from fraud_assets.resources.lake import Lake, LakeError, batches
-from fraud_assets.resources.landing_zone import LandingZone, NothingLandedError
+from fraud_assets.resources.lake import Lake, batches
+from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.tables import (
     PARTITION_BUILDS,
     QUARANTINED_TRANSACTIONS,
@@ -24,8 +24,6 @@ from fraud_assets.resources.tables import (
 )
 from fraud_assets.silver.build import SilverBuild, build_partition
 from fraud_assets.silver.contract import CONTRACT_VERSION, FEATURE_NAMES
-from fraud_assets.silver.reading import BrokenFileError
-from fraud_assets.silver.source import SourceError
 
 FEATURES_MATCH_CONTRACT = "features_match_contract"
 
@@ -76,12 +74,12 @@ def silver_transactions_base(
             key,
             [file.raw for file in files],
             lookback=lake.select(SILVER_TRANSACTIONS, keys=[landing_zone.feed.previous_key(key)]),
-            input_version=landing_zone.input_version(files),
+            input_digest=landing_zone.input_digest(files),
         )
         if not built.evaluation.passed:
             violations[key] = dict(built.evaluation.violations)
             raise ContractViolationError(built.evaluation.summary())
-        origin = provenance(context, input_version=built.input_version)
+        origin = provenance(context, input_version=str(built.input_digest))
         quarantined = batches(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS.schema)
         lake.replace_partition(QUARANTINED_TRANSACTIONS, key, quarantined, provenance=origin)
         lake.replace_partition(PARTITION_BUILDS, key, _build_record(built), provenance=origin)
@@ -95,7 +93,7 @@ def silver_transactions_base(
                 "landed_rows": built.landed_rows,
                 "quarantined_rows": built.quarantined_rows,
                 "quarantine_reasons": dict(built.quarantine_reasons),
-                "input_version": built.input_version,
+                "input_version": str(built.input_digest),
                 "lookback_version": built.lookback_version,
                 "tail_version": built.tail_version,
                 "silver_version": built.silver_version,
@@ -113,7 +111,6 @@ def silver_transactions_base(
     yield from materialize_each(
         context,
         make,
-        refusals=(NothingLandedError, BrokenFileError, SourceError, LakeError, PartitionRefusedError),
         gate=lambda: dg.AssetCheckResult(
             check_name=FEATURES_MATCH_CONTRACT,
             passed=not violations,
@@ -125,4 +122,5 @@ def silver_transactions_base(
 
 def _build_record(build: SilverBuild) -> pa.Table:
     record = {name: getattr(build, name, None) for name in PARTITION_BUILDS.schema.names}
+    record["input_version"] = str(build.input_digest)
     return pa.Table.from_pylist([{**record, "built_at": datetime.now(tz=UTC)}], schema=PARTITION_BUILDS.schema)

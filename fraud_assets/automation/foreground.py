@@ -1,16 +1,22 @@
 """Does now, in the foreground, whatever is due: the sensors' decision and Dagster's own jobs, one stage at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from fraud_assets.automation.jobs import JOB_NAMES, PART_OF_JOB, run_tags
-from fraud_assets.automation.sensors import cause_of
+from fraud_assets.automation.jobs import asset_selection, run_tags
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.promotions import settle
-from fraud_assets.staleness import Due, Request, decide, requests
+from fraud_assets.staleness import Request, decide, requests
+
+CODE_LOCATION: Final = "fraud_assets"
+"""Name of the code location, as `workspace.yaml` and `pyproject.toml` have it."""
 
 
 @dataclass(frozen=True)
@@ -32,43 +38,49 @@ class Ended:
 def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform: Platform) -> Iterator[Started | Ended]:
     """Run what is due, stage by stage, until nothing is due that was not tried; yield as runs begin and end.
 
-    Silver first, then the model, then Gold, then the evaluation; after each stage what is due is decided anew from what
-    is on disk.
+    One stage after the other: what is due is decided anew, from what is on disk, when a stage is done.
     """
+    stages = {stage.name: stage for stage in platform.stages}
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
     settle(platform.lake, platform.model_registry)
     while True:
-        state = platform.state(platform.landing_zone.look())
-        plan = decide(state)
-        stages: tuple[tuple[Due, ...], ...] = (plan.silver, plan.model, plan.gold, plan.evaluation)
-        untried = (
-            [
-                (request, cause)
-                for request in requests(stage, all_keys=all_keys)
-                if (cause := cause_of(request, state)) not in tried
-            ]
-            for stage in stages
-        )
-        stage = next(filter(None, untried), None)
-        if stage is None:
+        plan = decide(platform.state(platform.landing_zone.look()), platform.stages)
+        untried = [request for request in requests(plan.due, all_keys=all_keys) if request.cause not in tried]
+        if not untried:
             break
-        for request, cause in stage:
-            tried.add(cause)
+        stage = stages[untried[0].stage]
+        for request in (request for request in untried if request.stage == stage.name):
+            tried.add(request.cause)
             yield Started(request)
             began = monotonic()
-            result = definitions.resolve_job_def(JOB_NAMES[request.layer]).execute_in_process(
-                instance=instance,
-                tags=run_tags(request),
-                asset_selection=PART_OF_JOB.get(request.layer),
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
-            )
+            result = _execute(definitions, instance, request, asset_selection(stage, platform.stages), stage.job)
             yield Ended(request, monotonic() - began, _problem(result))
 
 
-def _problem(result: dg.ExecuteInProcessResult) -> str:
+def _execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    request: Request,
+    selection: Sequence[dg.AssetKey] | None,
+    job_name: str,
+) -> dg.JobExecutionResult:
+    """Execute one run in this process, as one of the code location: else the UI shows it under no job."""
+    job = definitions.resolve_job_def(job_name)
+    repository = definitions.get_repository_def().name
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), repository)
+    run = instance.create_run_for_job(
+        job_def=job if selection is None else job.get_subset(asset_selection=set(selection)),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={**job.run_tags, **run_tags(request)},
+        asset_selection=None if selection is None else frozenset(selection),
+        remote_job_origin=RemoteJobOrigin(origin, job.name),
+    )
+    return execute_run(InMemoryJob(job), run, instance)
+
+
+def _problem(result: dg.JobExecutionResult) -> str:
     """Return what a failed run says of itself: the words of the error, never its trace."""
     if result.success:
         return ""

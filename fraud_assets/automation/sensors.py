@@ -4,28 +4,23 @@ What is due is decided in `fraud_assets.staleness`; here only what Dagster must 
 how often the same cause was tried. No cursor and no event decides: a lost run or a stopped daemon loses nothing.
 """
 
-from collections.abc import Iterable
-from hashlib import sha256
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from fraud_assets.assets.partition_runs import covered_keys
-from fraud_assets.automation.jobs import (
-    JOB_NAMES,
-    MODEL_KEYS,
-    PART_OF_JOB,
-    run_tags,
-    scoring_job,
-    silver_job,
-    training_job,
-)
+from fraud_assets.automation.jobs import asset_selection, job_assets, run_tags
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
 from fraud_assets.resources.promotions import settle
 from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
-from fraud_assets.staleness import Due, PlatformState, Request, decide, requests
+from fraud_assets.staleness import Due, Request, Stage, decide, requests
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 CAUSE_TAG = "fraud_assets/cause"
 """Run tag: digest of what made the run due. The same cause is tried `MAX_ATTEMPTS` times."""
@@ -40,15 +35,25 @@ IN_FLIGHT = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+"""States of a run that has not ended."""
 
 
-def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> list[dg.SensorDefinition]:
-    """Return the two sensors over the feed's partitions."""
+def build_sensors(
+    partitions: dg.PartitionsDefinition,
+    stages: Sequence[Stage],
+    jobs: "Sequence[UnresolvedAssetJobDefinition]",
+    *,
+    rescore_days: int,
+) -> list[dg.SensorDefinition]:
+    """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs."""
+
+    def jobs_of(sensor: str) -> "list[UnresolvedAssetJobDefinition]":
+        return [job for job in jobs if any(stage.job == job.name and stage.sensor == sensor for stage in stages)]
 
     @dg.sensor(
         description="Requests Silver for partitions whose landed files, source file, feature contract or "
         "neighbouring partition changed.",
-        job=silver_job,
+        jobs=jobs_of("landed_partitions_sensor"),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -58,17 +63,21 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         landing_zone: LandingZone,
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
-        _fail_dead_runs(context, lake.data_dir)
         landing = landing_zone.look(settle=True)
         if not lake.views_are_current():
             lake.publish_views()
-        state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
-        return _tick(context, state, decide(state).silver, partitions, notes=landing.notes)
+        state = read_state(
+            lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
+        )
+        plan = decide(state, stages)
+        _log_news(context, landing.notes)
+        keys = partitions.get_partition_keys()
+        return _tick(context, "landed_partitions_sensor", plan.due, stages, keys)
 
     @dg.sensor(
         description="Requests the first training, Gold for Silver partitions that are not scored, or were scored "
         "before they changed, and an evaluation when labels landed.",
-        jobs=[scoring_job, training_job],
+        jobs=jobs_of("unscored_partitions_sensor"),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -79,103 +88,106 @@ def build_sensors(partitions: dg.PartitionsDefinition, *, rescore_days: int) -> 
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
         landing = landing_zone.look(settle=True, remember=False)
-        state = read_state(lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days)
-        # Settling costs as much as all the rest of a tick: only where @prod is not what it was when last settled.
-        if (prod := state.prod_version or "") != (context.cursor or ""):
+        state = read_state(
+            lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
+        )
+        plan = decide(state, stages)
+        # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
+        if _log_news(context, [f"version behind @prod: {state.prod_version or 'none'}", *plan.notes]):
             settle(lake, model_registry)
-            context.update_cursor(prod)
-        plan = decide(state)
-        # A first model waits for what has landed and is not built yet, unless that failed for good.
-        building, _ = _open_requests(context.instance, state, plan.silver, list(partitions.get_partition_keys()))
-        unbuilt = {key for request, _, _ in building for key in request.keys} - state.silver.keys()
-        # An evaluation waits for all of it: what it would be of is still changing.
-        due = [*(() if unbuilt else plan.model), *plan.gold, *(() if building else plan.evaluation)]
-        return _tick(context, state, due, partitions, notes=plan.notes)
+        keys = partitions.get_partition_keys()
+        return _tick(context, "unscored_partitions_sensor", plan.due, stages, keys)
 
-    return [landed_partitions_sensor, unscored_partitions_sensor]
+    @dg.sensor(
+        description="Reports runs failed whose process is gone, so that what they left is due again.",
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def dead_runs_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
+        started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        dead = [run for run in started if is_dead(lake.data_dir, run.run_id)]
+        for run in dead:
+            context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
+            context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
+            forget(lake.data_dir, run.run_id)
+        return dg.SkipReason(f"{len(dead)} of {len(started)} started runs were dead")
+
+    return [landed_partitions_sensor, unscored_partitions_sensor, dead_runs_sensor]
+
+
+def _log_news(context: dg.SensorEvaluationContext, lines: Sequence[str]) -> bool:
+    """Log the lines and return True where they are not those of the last tick: what stays is not said again."""
+    text = "\n".join(lines)
+    if is_news := text != (context.cursor or ""):
+        for line in lines:
+            context.log.info(line)
+        context.update_cursor(text)
+    return is_news
 
 
 def _tick(
     context: dg.SensorEvaluationContext,
-    state: PlatformState,
-    due: Iterable[Due],
-    partitions: dg.PartitionsDefinition,
-    *,
-    notes: Iterable[str] = (),
+    sensor: str,
+    plan: Sequence[Due],
+    stages: Sequence[Stage],
+    all_keys: Sequence[str],
 ) -> dg.SensorResult:
-    due = tuple(due)
-    for note in notes:
-        context.log.info(note)
-    all_keys = list(partitions.get_partition_keys())
-    busy_keys, busy_jobs = _in_flight(context.instance, all_keys)
-    free = [item for item in due if item.key not in busy_keys and (item.key or JOB_NAMES[item.layer] not in busy_jobs)]
-    asked, waiting = _open_requests(context.instance, state, free, all_keys)
-    reasons = [f"{label} failed {MAX_ATTEMPTS} times and waits for a change" for label in waiting]
+    """Request what is due of the sensor's stages, unless it is in flight, failed for good, or has to wait."""
+    by_name = {stage.name: stage for stage in stages}
+
+    def waits(stage: Stage) -> bool:
+        before = [item for item in plan if item.stage in stage.waits_for]
+        return bool(_open_requests(context.instance, before, all_keys)[0])
+
+    mine = {item.stage for item in plan if by_name[item.stage].sensor == sensor}
+    ready = {name for name in mine if not waits(by_name[name])}
+    due = [item for item in plan if item.stage in ready]
+    busy_keys, busy_jobs = _in_flight(context.instance, stages, all_keys)
+    free = [item for item in due if (item.key or by_name[item.stage].job) not in busy_keys | busy_jobs]
+    asked, failed = _open_requests(context.instance, free, all_keys)
+    for request, _ in asked:
+        context.log.info(f"{request.label} requested: {'; '.join(dict.fromkeys(request.whys))}")
+    reasons = [f"{request.label} failed {MAX_ATTEMPTS} times and waits for a change" for request in failed]
     if len(free) < len(due):
         reasons.append(f"{len(due) - len(free)} due and in flight already")
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=f"{cause}-{attempt}",
-                job_name=JOB_NAMES[request.layer],
-                tags={**run_tags(request), CAUSE_TAG: cause},
-                asset_selection=PART_OF_JOB.get(request.layer),
+                run_key=f"{request.cause}-{attempt}",
+                job_name=by_name[request.stage].job,
+                tags={**run_tags(request), CAUSE_TAG: request.cause},
+                asset_selection=asset_selection(by_name[request.stage], stages),
             )
-            for request, cause, attempt in asked
+            for request, attempt in asked
         ],
         skip_reason=None if asked else "; ".join(reasons) or "nothing is due",
     )
 
 
 def _open_requests(
-    instance: dg.DagsterInstance, state: PlatformState, due: Iterable[Due], all_keys: list[str]
-) -> tuple[list[tuple[Request, str, int]], list[str]]:
-    """Return what is worth asking for, each with its cause and the number of the attempt; then what failed for good."""
-    asked, waiting = [], []
+    instance: dg.DagsterInstance, due: Iterable[Due], all_keys: Sequence[str]
+) -> tuple[list[tuple[Request, int]], list[Request]]:
+    """Return what is worth asking for, each with the number of the attempt; then what failed for good."""
+    asked, failed = [], []
     for request in requests(due, all_keys=all_keys):
-        cause = cause_of(request, state)
-        ended = instance.get_runs(dg.RunsFilter(tags={CAUSE_TAG: cause}))
+        ended = instance.get_runs(dg.RunsFilter(tags={CAUSE_TAG: request.cause}))
         if [run.status for run in ended[:MAX_ATTEMPTS]] == [dg.DagsterRunStatus.FAILURE] * MAX_ATTEMPTS:
-            waiting.append(request.label)
+            failed.append(request)
         else:
-            asked.append((request, cause, len(ended) + 1))
-    return asked, waiting
+            asked.append((request, len(ended) + 1))
+    return asked, failed
 
 
-def _fail_dead_runs(context: dg.SensorEvaluationContext, data_dir: str) -> None:
-    """Report runs failed whose process is gone, so that their partitions are due again."""
-    for run in context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        if is_dead(data_dir, run.run_id):
-            context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
-            context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
-            forget(data_dir, run.run_id)
+def _in_flight(
+    instance: dg.DagsterInstance, stages: Iterable[Stage], all_keys: Iterable[str]
+) -> tuple[set[str], set[str]]:
+    """Return the partitions and the jobs of runs that have not ended, whoever launched them.
 
-
-def _in_flight(instance: dg.DagsterInstance, all_keys: list[str]) -> tuple[set[str], set[str]]:
-    """Return the partitions and the jobs of runs that have not ended, whoever launched them."""
+    A run of any asset of a job, launched from an asset's page, counts as one of the job.
+    """
     keys, jobs = set[str](), set[str]()
     for run in instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)):
-        jobs.add(run.job_name)
-        if run.asset_selection and MODEL_KEYS & run.asset_selection:
-            jobs.add(JOB_NAMES["model"])
+        selected = run.asset_selection or frozenset()
+        jobs |= {run.job_name, *(job for job, assets in job_assets(stages).items() if selected & {*assets})}
         keys.update(covered_keys(run.tags, all_keys))
     return keys, jobs
-
-
-def cause_of(request: Request, state: PlatformState) -> str:
-    """Return a digest of what makes the request due: the same cause gives the same run key."""
-    lines = [
-        request.layer,
-        request.model_version,
-        state.silver_data_version if request.layer == "model" else "",
-        state.evaluation.labels_version if request.layer == "evaluation" and state.evaluation else "",
-    ]
-    for key in filter(None, request.keys):
-        silver = state.silver.get(key)
-        before = state.silver.get(state.previous_key[key])
-        lines.append(
-            f"{key} {state.landed.get(key)} {before and before.tail_version}"
-            if request.layer == "silver"
-            else f"{key} {silver and silver.silver_version}"
-        )
-    return sha256("\n".join(lines).encode()).hexdigest()[:24]

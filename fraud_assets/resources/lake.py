@@ -25,6 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.tables import TABLES, Table
 
@@ -71,7 +72,7 @@ _DECORATION: Final = re.compile(r"\x1b\[\d*m|\u21b3")
 """Colours and arrows with which Delta sets out its errors for a terminal."""
 
 
-class LakeError(RuntimeError):
+class LakeError(FraudAssetsError):
     """The lake cannot be used as asked; the message says what to do."""
 
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fraud_assets.silver.build import input_version
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.silver.build import InputDigest, input_digest
 from fraud_assets.silver.reading import MAX_JOINED_LINES, BrokenFileError, RawFile, open_csv
 from fraud_assets.silver.source import Source, load_source
 from fraud_assets.silver.splitting import partition_keys
@@ -36,11 +37,11 @@ _QUOTE_STOP: Final = "\n" * MAX_JOINED_LINES
 """So many blank lines, which are no records, that a record with an open quote before them does not go on after them."""
 
 
-class AnotherGrainError(Exception):
+class AnotherGrainError(FraudAssetsError):
     """The data directory holds partitions of another grain; the message names both."""
 
 
-class NothingLandedError(Exception):
+class NothingLandedError(FraudAssetsError):
     """Nothing landed for a partition; the message names the command that lands files."""
 
 
@@ -124,9 +125,9 @@ class LandingZone(dg.ConfigurableResource):
     def _grain_path(self) -> Path:
         return Path(self.data_dir) / ".grain"
 
-    def input_version(self, files: Sequence[LandedFile]) -> str:
-        """Return the version of what a partition would be built from: files, source and contract."""
-        return input_version([file.digest for file in files], self.feed)
+    def input_digest(self, files: Sequence[LandedFile]) -> InputDigest:
+        """Return the digest of what a partition would be built from: files, source and contract."""
+        return input_digest([file.digest for file in files], self.feed)
 
     def count_records(self, file: LandedFile) -> tuple[int | None, str | None]:
         """Return the records of a file, good or bad, counted without splitting them; or None, and why not."""

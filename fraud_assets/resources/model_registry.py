@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import dagster as dg
 from filelock import FileLock
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import RowScorer
 from fraud_assets.resources.pyfunc_loader import FILES, changed_files, file_digests, write_file_list
 from fraud_assets.silver.contract import FEATURES, as_features
@@ -66,7 +67,7 @@ _MLFLOW_TYPES: Final = {"double": "double", "int": "integer", "long": "long"}
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 
 
-class RegistryError(RuntimeError):
+class RegistryError(FraudAssetsError):
     """MLflow cannot be reached, or answers with an error; the message names the address."""
 
 
@@ -74,7 +75,7 @@ class AnotherFeedError(RegistryError):
     """The registry holds a model of that name which was trained on another feed."""
 
 
-class NoModelError(LookupError):
+class NoModelError(FraudAssetsError):
     """The registry holds no such model version."""
 
 

@@ -11,7 +11,7 @@ from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import PlatformState
+from fraud_assets.staleness import STAGES, PlatformState, Stage
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Platform:
     """The tables, landed files and models of one feed. Making one opens and creates nothing."""
 
     settings: Settings
+    stages: tuple[Stage, ...] = STAGES
 
     @cached_property
     def source(self) -> Source:
@@ -63,6 +64,7 @@ class Platform:
             self.model_registry,
             landing=landing,
             rescore_days=self.settings.rescore_days,
+            stages=self.stages,
         )
 
     def labels(self, landing: Landing) -> LateLabels | None:

@@ -1,22 +1,20 @@
 """Reads from disk what the decision in `fraud_assets.staleness` depends on. Decides nothing."""
 
-from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Iterable, Mapping, Sequence
 
+from fraud_assets.digests import DIGITS, digest_lines
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
-    PREDICTIONS,
     PROMOTIONS,
     SILVER_TRANSACTIONS,
+    TABLES,
 )
-from fraud_assets.silver.labels import LateLabels, labels_version, read_labels
-from fraud_assets.staleness import EvaluationState, GoldState, PlatformState, SilverState
-
-_SILVER_COLUMNS = ("input_version", "lookback_version", "tail_version", "silver_version")
+from fraud_assets.silver.labels import LabelsDigest, LateLabels, labels_digest, read_labels
+from fraud_assets.staleness import SILVER, STAGES, EvaluationState, Made, PlatformState, Stage
 
 
 def read_state(
@@ -26,24 +24,21 @@ def read_state(
     *,
     landing: Landing,
     rescore_days: int,
+    stages: Iterable[Stage] = STAGES,
 ) -> PlatformState:
     """Return the state of every partition and of the model; opens no data file and changes nothing."""
-    feed = landing_zone.feed
-    built = silver_states(lake)
-    silver = {key: state for key, state in built.items() if feed.in_range(key)}
-    gold = {
-        key: GoldState(**state)
-        for key, state in lake.partition_states(PREDICTIONS, ("silver_version", "model_version")).items()
-    }
+    source = landing_zone.feed
+    made = {stage.name: made_partitions(lake, stage) for stage in stages if stage.table}
+    built = made["silver"]
+    made["silver"] = silver = {key: state for key, state in built.items() if source.in_range(key)}
     prod_version = model_registry.prod_version()
     refused_on, prod_taken_away = (None, False) if prod_version is not None else _without_prod(lake, model_registry)
     return PlatformState(
-        landed={key: landing_zone.input_version(files) for key, files in landing.partitions.items()},
-        silver=silver,
-        gold=gold,
-        previous_key={key: feed.previous_key(key) for key in {*landing.partitions, *silver}},
+        landed={key: landing_zone.input_digest(files) for key, files in landing.partitions.items()},
+        made=made,
+        previous_key={key: source.previous_key(key) for key in {*landing.partitions, *silver}},
         prod_version=prod_version,
-        silver_data_version=silver_data_version(silver),
+        silver_data_digest=silver_data_digest(silver),
         refused_on=refused_on,
         rescore_days=rescore_days,
         evaluation=_evaluation(lake, model_registry, landing.labels, built),
@@ -51,51 +46,55 @@ def read_state(
     )
 
 
-def silver_states(lake: Lake) -> dict[str, SilverState]:
-    """Return the state of each built Silver partition.
+def made_partitions(lake: Lake, stage: Stage) -> dict[str, Made]:
+    """Return the partitions that a stage made, and what they were made of.
 
     A partition without a good row leaves no file in Silver's log; what it was built from then stands in
     `silver.partition_builds`.
     """
-    stored = lake.partition_states(SILVER_TRANSACTIONS, _SILVER_COLUMNS)
-    built = lake.partition_states(PARTITION_BUILDS, (*_SILVER_COLUMNS, "silver_rows"))
-    empty = {
-        key: {**{column: state[column] for column in _SILVER_COLUMNS}, "rows": 0}
-        for key, state in built.items()
-        if state["silver_rows"] == 0
+    [table] = [table for table in TABLES if table.address == stage.table]
+    states = lake.partition_states(table, stage.made_of)
+    if stage is SILVER:
+        builds = lake.partition_states(PARTITION_BUILDS, (*stage.made_of, "silver_rows"))
+        states = {key: {**build, "rows": 0} for key, build in builds.items() if not build["silver_rows"]} | states
+    return {
+        key: Made(state["rows"], {column: state[column] for column in stage.made_of}) for key, state in states.items()
     }
-    return {key: SilverState(**state) for key, state in {**empty, **stored}.items()}
 
 
-def silver_data_version(silver: Mapping[str, SilverState]) -> str:
-    """Return a digest of all Silver partitions and their versions: what a model trained now would see."""
-    lines = [f"{key} {state.silver_version}" for key, state in sorted(silver.items()) if state.rows]
-    return sha256("\n".join(lines).encode()).hexdigest()[:32]
+def silver_states(lake: Lake) -> dict[str, Made]:
+    """Return what each built Silver partition was made of."""
+    return made_partitions(lake, SILVER)
 
 
-def evaluated_labels_version(
-    labels: Sequence[LandedFile], silver: Mapping[str, SilverState], window: tuple[str, str] | None
-) -> str:
-    """Return the version of the labels that an evaluation of a window of Silver partitions sees.
+def silver_data_digest(silver: Mapping[str, Made]) -> str:
+    """Return a digest of all Silver partitions and their rows: what a model trained now would see."""
+    return digest_lines(f"{key} {made.of['silver_version']}" for key, made in sorted(silver.items()) if made.rows)
+
+
+def evaluated_labels_digest(
+    labels: Sequence[LandedFile], silver: Mapping[str, Made], window: tuple[str, str] | None
+) -> LabelsDigest:
+    """Return the digest of the labels and rows that an evaluation of a window of Silver partitions sees.
 
     Args:
         labels: files of late labels, in the order in which they landed.
-        silver: state of the Silver partitions.
+        silver: the Silver partitions.
         window: first and last evaluated partition, None where none was.
     """
     start, end = window or ("", "")
-    return labels_version(
+    return labels_digest(
         [file.digest for file in labels],
         [
-            f"{key} {state.input_version} {state.silver_version}"
-            for key, state in sorted(silver.items())
-            if state.rows and start <= key <= end
+            f"{key} {made.of['input_version']} {made.of['silver_version']}"
+            for key, made in sorted(silver.items())
+            if made.rows and start <= key <= end
         ],
     )
 
 
 def _evaluation(
-    lake: Lake, model_registry: ModelRegistry, labels: Sequence[LandedFile], silver: Mapping[str, SilverState]
+    lake: Lake, model_registry: ModelRegistry, labels: Sequence[LandedFile], silver: Mapping[str, Made]
 ) -> EvaluationState | None:
     columns = ("labels_version", "evaluation_start", "evaluation_end")
     evaluated = lake.partition_states(EVALUATION_METRICS, columns)
@@ -108,8 +107,8 @@ def _evaluation(
     window = None if found["evaluation_start"] is None else (found["evaluation_start"], found["evaluation_end"])
     return EvaluationState(
         model_version=version,
-        evaluated_on=found["labels_version"],
-        labels_version=evaluated_labels_version(labels, silver, window),
+        evaluated_on=LabelsDigest.parse(found["labels_version"]),
+        now=evaluated_labels_digest(labels, silver, window),
     )
 
 
@@ -125,7 +124,7 @@ def late_labels(lake: Lake, landing_zone: LandingZone, labels: Sequence[LandedFi
 def _without_prod(lake: Lake, model_registry: ModelRegistry) -> tuple[str | None, bool]:
     """Return what the record says where no version is behind `@prod`.
 
-    The Silver data version at the latest refusal, None where no candidate was refused; and whether `@prod` was taken
+    The digest of Silver at the latest refusal, None where no candidate was refused; and whether `@prod` was taken
     away. It was not where the registry has no version at all: that is a new registry, and it needs a first model.
     """
     with lake.connect() as connection:
@@ -137,4 +136,5 @@ def _without_prod(lake: Lake, model_registry: ModelRegistry) -> tuple[str | None
             FROM {lake.select(PROMOTIONS)}
             """
         ).fetchall()
-    return refused_on, was_there and bool(model_registry.versions())
+    # The release before kept more digits of the same digest.
+    return refused_on and refused_on[:DIGITS], was_there and bool(model_registry.versions())

@@ -3,12 +3,13 @@
 Here belongs the order of the steps and what a caller learns of them. The caller reads and writes the tables.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import duckdb
 
+from fraud_assets.digests import digest_lines
 from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.contract import (
     CONTRACT_VERSION,
@@ -22,6 +23,25 @@ from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
 
 
+class InputDigest(NamedTuple):
+    """What a partition is built from, part by part, so that a difference says why it is due.
+
+    As text it is the column `input_version`.
+    """
+
+    files: str
+    source: str
+    contract: str
+
+    def __str__(self) -> str:
+        return "-".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the digest that was stored as this text."""
+        return cls(*text.split("-"))
+
+
 @dataclass(frozen=True)
 class SilverBuild:
     """What a partition was built from and became; landed_rows = silver_rows + quarantined_rows."""
@@ -31,21 +51,20 @@ class SilverBuild:
     silver_rows: int
     quarantined_rows: int
     quarantine_reasons: Mapping[str, int]
-    input_version: str
+    input_digest: InputDigest
     lookback_version: str
     tail_version: str
     silver_version: str
     evaluation: FeatureEvaluation
 
 
-def input_version(files: Sequence[str], source: Source) -> str:
-    """Return what a partition is built from: files, source and contract, 16 hex digits each.
+def input_digest(files: Sequence[str], source: Source) -> InputDigest:
+    """Return the digest of what a partition is built from.
 
-    The three parts tell why a partition is due. `files` are the content digests of the landed files in their order,
-    which counts: the last label of a transaction wins, and the last file where the source says so.
+    `files` are the content digests of the landed files in their order, which counts: the last label of a transaction
+    wins, and the last file where the source says so.
     """
-    landed = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
-    return f"{landed}-{source.digest}-{CONTRACT_VERSION}"
+    return InputDigest(files=digest_lines(files), source=source.digest, contract=CONTRACT_VERSION)
 
 
 def build_partition(
@@ -54,7 +73,7 @@ def build_partition(
     key: str,
     files: Sequence[RawFile],
     lookback: str | None,
-    input_version: str,
+    input_digest: InputDigest,
 ) -> SilverBuild:
     """Make temporary views `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
 
@@ -64,7 +83,7 @@ def build_partition(
         key: The partition to build.
         files: Its landed files, in the order in which a later one wins.
         lookback: A relation with the previous partition's Silver rows, or None where there is none.
-        input_version: See the function of that name.
+        input_digest: See the function of that name.
 
     Raises:
         BrokenFileError: A file cannot be read.
@@ -79,7 +98,7 @@ def build_partition(
         "CREATE OR REPLACE TEMP TABLE build AS "
         "SELECT $input_version AS input_version, $lookback_version AS lookback_version, $tail_version AS tail_version,"
         " $silver_version AS silver_version, $partition_key AS partition_key",
-        {"input_version": input_version, "partition_key": key, **vars(versions)},
+        {"input_version": str(input_digest), "partition_key": key, **vars(versions)},
     )
     for view, made_of, schema in (
         ("silver_rows", "featured_transactions", silver_schema()),
@@ -92,7 +111,7 @@ def build_partition(
         silver_rows=cleaned.good,
         quarantined_rows=cleaned.quarantined,
         quarantine_reasons=cleaned.reasons,
-        input_version=input_version,
+        input_digest=input_digest,
         lookback_version=versions.lookback_version,
         tail_version=versions.tail_version,
         silver_version=versions.silver_version,

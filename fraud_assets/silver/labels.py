@@ -1,21 +1,39 @@
 """Labels that land on their own, later than their transactions: which label each transaction has, and what is wrong.
 
-Here belong the rules of landing/labels and the version of what an evaluation sees. Labels never change Silver: whoever
+Here belong the rules of landing/labels and the digest of what an evaluation sees. Labels never change Silver: whoever
 measures a model joins them to its rows. How a file is read is `reading`.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import duckdb
 
+from fraud_assets.digests import digest_lines
 from fraud_assets.silver.reading import BrokenFileError, RawFile, read_columns
 from fraud_assets.silver.source import Source
 
 LABEL_COLUMNS: Final = ("TransactionID", "isFraud")
 """What a file of labels must have, whatever the feed calls its own columns; other columns do not matter."""
+
+
+class LabelsDigest(NamedTuple):
+    """What an evaluation sees of labels: the late ones, and the partitions that were evaluated.
+
+    A difference in one of them says why an evaluation is due. As text it is the column `labels_version`.
+    """
+
+    files: str
+    partitions: str
+
+    def __str__(self) -> str:
+        return "-".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the digest that was stored as this text."""
+        return cls(*text.split("-"))
 
 
 @dataclass(frozen=True)
@@ -49,13 +67,13 @@ class LateLabels:
         )
 
 
-def labels_version(files: Sequence[str], partitions: Sequence[str]) -> str:
-    """Return what an evaluation sees of labels: late label files and evaluated partitions, 16 hex digits each.
+def labels_digest(files: Sequence[str], partitions: Sequence[str]) -> LabelsDigest:
+    """Return the digest of what an evaluation sees of labels.
 
-    The two parts tell why an evaluation is due. `files` are the content digests of the label files in their order,
-    which counts, since the last label wins; `partitions` says of each evaluated partition what it was built from.
+    `files` are the content digests of the label files in their order, which counts, since the last label wins;
+    `partitions` says of each evaluated partition what it was built from.
     """
-    return "-".join(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] for lines in (files, partitions))
+    return LabelsDigest(files=digest_lines(files), partitions=digest_lines(partitions))
 
 
 def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], *, silver: str) -> LateLabels:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.silver.source import CsvFormat, Source, quoted
 
 _LINES_AT_ONCE: Final = 131_072
@@ -71,7 +72,7 @@ class RawFile:
         return self.path.suffix.lower() == ".parquet"
 
 
-class BrokenFileError(Exception):
+class BrokenFileError(FraudAssetsError):
     """A landed file cannot be read as a table of the expected columns; the message names the file."""
 
     def __init__(self, file: str, problem: str, expected: str) -> None:

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Final, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from fraud_assets.errors import FraudAssetsError
+
 Grain = Literal["daily", "hourly"]
 
 CANONICAL_TYPES: Final[Mapping[str, str]] = {
@@ -61,7 +63,7 @@ _CLOCK_WORDS: Final = frozenset({"current_date", "current_time", "current_timest
 # SQL's functions without parentheses, which the parser shows as columns.
 
 
-class SourceError(ValueError):
+class SourceError(FraudAssetsError):
     """A source file cannot be used; the message names the file, the key and what is expected."""
 
 

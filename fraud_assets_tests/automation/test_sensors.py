@@ -8,7 +8,6 @@ import pytest
 from mlflow import MlflowClient
 
 from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
-from fraud_assets.console import status_of
 from fraud_assets.resources.promotions import roll_back
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.staleness import PROD_TAKEN_AWAY, decide
@@ -39,6 +38,15 @@ def landed(platform: TestPlatform) -> tuple[list[dg.RunRequest], str | None]:
 
 def unscored(platform: TestPlatform) -> tuple[list[dg.RunRequest], str | None]:
     return tick(platform, "unscored_partitions_sensor")
+
+
+def end_dead_runs(platform: TestPlatform) -> str | None:
+    with dg.build_sensor_context(
+        instance=platform.instance,
+        resources={"lake": platform.lake},
+        repository_def=platform.definitions.get_repository_def(),
+    ) as context:
+        return platform.definitions.resolve_sensor_def("dead_runs_sensor")(context).skip_message
 
 
 def ranges(requests: list[dg.RunRequest]) -> list[tuple[str, str]]:
@@ -175,10 +183,12 @@ def test_a_run_whose_process_is_gone_is_reported_failed_and_its_partitions_are_d
     lock = platform.data_dir / ".runs" / f"{run.run_id}.lock"
     with hold_run_lock(str(platform.data_dir), run.run_id):
         assert lock.exists()
+        assert end_dead_runs(platform) == "0 of 1 started runs were dead"
         assert landed(platform)[0] == []
 
     # A killed process leaves its lock file and frees the lock.
     lock.touch()
+    assert end_dead_runs(platform) == "1 of 1 started runs were dead"
     [again], _ = landed(platform)
 
     assert again.run_key != request.run_key
@@ -202,7 +212,7 @@ def test_a_new_feed_gets_silver_then_a_model_then_gold(make_platform: MakePlatfo
                 launched.append(request.job_name)
 
     assert launched == ["silver_job", "training_job", "scoring_job"]
-    assert {gold.model_version for gold in platform.state().gold.values()} == {"1"}
+    assert {gold.of["model_version"] for gold in platform.state().gold.values()} == {"1"}
     assert platform.lake.views_are_current()
 
 
@@ -307,10 +317,9 @@ def test_where_a_person_took_prod_away_nothing_trains_until_a_person_sets_it_and
     for _ in range(2):
         landed(scored_platform)
 
-    assert {step.request.layer for step in scored_platform.run()} == {"silver"}
+    assert {step.request.stage for step in scored_platform.run()} == {"silver"}
     assert unscored(scored_platform) == ([], "nothing is due")
-    landing = scored_platform.landing_zone.look()
-    notes = status_of(scored_platform.state(), landing, scored_platform.platform.labels)["notes"]
+    notes = scored_platform.status()["notes"]
     assert [note for note in notes if "`fraud-assets rollback`" in note] == [PROD_TAKEN_AWAY]
     assert registry.latest_version() == "1"
 
@@ -320,9 +329,13 @@ def test_where_a_person_took_prod_away_nothing_trains_until_a_person_sets_it_and
     assert decide(scored_platform.state()).notes == ()
 
 
-def test_both_sensors_run_from_the_start_and_say_what_they_do(make_platform: MakePlatform) -> None:
+def test_all_sensors_run_from_the_start_and_say_what_they_do(make_platform: MakePlatform) -> None:
     sensors = list(make_platform().definitions.sensors or [])
 
-    assert [sensor.name for sensor in sensors] == ["landed_partitions_sensor", "unscored_partitions_sensor"]
+    assert [sensor.name for sensor in sensors] == [
+        "landed_partitions_sensor",
+        "unscored_partitions_sensor",
+        "dead_runs_sensor",
+    ]
     assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
     assert all(sensor.description for sensor in sensors)

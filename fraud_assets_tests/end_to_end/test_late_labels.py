@@ -7,7 +7,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from fraud_assets.console import status_of
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets.simulator.writing import write_labels
 from fraud_assets.staleness import decide
@@ -24,7 +23,7 @@ def land_labels(platform: TestPlatform, days: int = 6) -> list[Path]:
 
 
 def due(platform: TestPlatform) -> list[tuple[str, str, str]]:
-    return [(item.layer, item.key, item.why) for item in decide(platform.state()).everything]
+    return [(item.stage, item.key, item.why) for item in decide(platform.state()).due]
 
 
 def roc_auc(platform: TestPlatform) -> list[tuple[float | None, str | None]]:
@@ -63,7 +62,7 @@ def test_labels_that_land_late_make_the_model_measurable_and_touch_neither_silve
     assert due(platform) == [("evaluation", "", "labels landed or changed since version 1 was evaluated")]
     [step] = platform.run()
 
-    assert (step.request.layer, step.problem) == ("evaluation", "")
+    assert (step.request.stage, step.problem) == ("evaluation", "")
     [(value, why)] = roc_auc(platform)
     assert why is None
     assert value is not None
@@ -76,13 +75,13 @@ def test_a_day_of_transactions_makes_no_evaluation_due_and_other_labels_of_an_ev
     scored_platform: TestPlatform,
 ) -> None:
     scored_platform.simulate(1, start=FIRST_DAY + timedelta(days=6))
-    assert {step.request.layer for step in scored_platform.run()} == {"silver", "gold"}
+    assert {step.request.stage for step in scored_platform.run()} == {"silver", "gold"}
 
     scored_platform.simulate(1, start=FIRST_DAY + timedelta(days=5), dirt=True, labels=False)
     assert due(scored_platform) == [("silver", "2026-01-06", "landed files changed")]
     steps = scored_platform.run()
 
-    assert [step.request.layer for step in steps] == ["silver", "evaluation"]
+    assert [step.request.stage for step in steps] == ["silver", "evaluation"]
     assert steps[-1].request.whys == ("evaluated partitions changed since version 1 was evaluated",)
     assert scored_platform.run() == []
 
@@ -92,7 +91,7 @@ def test_labels_without_a_model_are_nothing_to_do(make_platform: MakePlatform) -
     land_labels(platform, days=1)
     assert due(platform) == []
     platform.simulate(1)
-    assert [item.layer for item in decide(platform.state()).everything] == ["silver"]
+    assert [item.stage for item in decide(platform.state()).due] == ["silver"]
 
 
 def land_wrong(platform: TestPlatform) -> Path:
@@ -110,7 +109,7 @@ def test_a_broken_file_of_labels_holds_up_neither_the_first_model_nor_the_other_
     land_labels(platform)
     land_wrong(platform)
 
-    assert [(step.request.layer, step.problem) for step in platform.run()] == [
+    assert [(step.request.stage, step.problem) for step in platform.run()] == [
         ("silver", ""),
         ("model", ""),
         ("gold", ""),
@@ -129,15 +128,14 @@ def test_a_broken_file_of_labels_is_named_and_once_it_is_mended_the_evaluation_i
 
     [step] = scored_platform.run()
 
-    assert (step.request.layer, step.problem) == ("evaluation", "")
+    assert (step.request.stage, step.problem) == ("evaluation", "")
     assert roc_auc(scored_platform) == before
     message = "labels/wrong.csv: column isFraud is missing; it has TransactionID, label."
     metadata = evaluation_metadata(scored_platform)
     assert str(metadata["late_labels"].value).endswith("; not read: labels/wrong.csv")
     assert str(metadata["label_files_not_read"].value).startswith(message)
     assert any(f"landing/{message}" in warning for warning in warnings_of(scored_platform))
-    landing = scored_platform.landing_zone.look()
-    status = status_of(scored_platform.state(), landing, scored_platform.platform.labels)
+    status = scored_platform.status()
     assert [note for note in status["notes"] if f"landing/{message}" in note]
     assert status["due"] == []
 
@@ -160,7 +158,7 @@ def test_labels_are_measured_though_a_later_version_was_never_evaluated(scored_p
 
     steps = scored_platform.run()
 
-    assert [(step.request.layer, step.request.model_version, step.problem) for step in steps] == [
+    assert [(step.request.stage, step.request.model_version, step.problem) for step in steps] == [
         ("evaluation", "1", "")
     ]
     assert scored_platform.rows("SELECT DISTINCT model_version FROM {t}", t=EVALUATION_METRICS) == [("1",)]

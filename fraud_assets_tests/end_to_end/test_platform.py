@@ -44,7 +44,7 @@ def test_a_first_run_takes_a_feed_from_landing_to_gold(scored_platform: TestPlat
     assert {key: gold.rows for key, gold in state.gold.items()} == {
         key: silver.rows for key, silver in state.silver.items()
     }
-    assert {gold.model_version for gold in state.gold.values()} == {"1"}
+    assert {gold.of["model_version"] for gold in state.gold.values()} == {"1"}
     [(landed, silver, quarantined)] = scored_platform.rows(
         "SELECT sum(landed_rows), sum(silver_rows), sum(quarantined_rows) FROM {builds}", builds=PARTITION_BUILDS
     )
@@ -55,7 +55,7 @@ def test_a_first_run_takes_a_feed_from_landing_to_gold(scored_platform: TestPlat
 
 
 def test_a_second_run_finds_nothing_due(scored_platform: TestPlatform) -> None:
-    assert decide(scored_platform.state()).everything == ()
+    assert decide(scored_platform.state()).due == ()
     assert scored_platform.run() == []
 
 
@@ -90,7 +90,7 @@ def test_a_correction_redoes_only_what_depends_on_it(scored_platform: TestPlatfo
     steps = scored_platform.run()
 
     after = scored_platform.state()
-    assert [(step.request.layer, step.request.keys) for step in steps] == [
+    assert [(step.request.stage, step.request.keys) for step in steps] == [
         ("silver", ("2026-01-03",)),
         ("gold", ("2026-01-03",)),
     ]
@@ -109,13 +109,13 @@ def test_rows_landed_late_near_midnight_make_the_next_day_due(scored_platform: T
     steps = scored_platform.run()
 
     after = scored_platform.state()
-    assert [step.request.keys for step in steps if step.request.layer == "silver"] == [
+    assert [step.request.keys for step in steps if step.request.stage == "silver"] == [
         ("2026-01-03",),
         ("2026-01-04",),
     ]
-    assert after.silver["2026-01-04"].lookback_version == after.silver["2026-01-03"].tail_version
-    assert before.silver["2026-01-04"].silver_version == after.silver["2026-01-04"].silver_version
-    assert [step.request.keys for step in steps if step.request.layer == "gold"] == [("2026-01-03",)]
+    assert after.silver["2026-01-04"].of["lookback_version"] == after.silver["2026-01-03"].of["tail_version"]
+    assert before.silver["2026-01-04"].of["silver_version"] == after.silver["2026-01-04"].of["silver_version"]
+    assert [step.request.keys for step in steps if step.request.stage == "gold"] == [("2026-01-03",)]
 
 
 def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_platform: TestPlatform) -> None:
@@ -133,14 +133,14 @@ def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_
         reason="to move @prod",
         provenance={},
     )
-    assert decide(scored_platform.state()).everything == ()
+    assert decide(scored_platform.state()).due == ()
     [day] = scored_platform.simulate(1, start=date(2026, 1, 3), dirt=True)
     day.write_text("".join(day.read_text().splitlines(keepends=True)[:-5]))
     scored_platform.simulate(1, start=date(2026, 1, 7))
 
     scored_platform.run()
 
-    versions = {key: gold.model_version for key, gold in scored_platform.state().gold.items()}
+    versions = {key: gold.of["model_version"] for key, gold in scored_platform.state().gold.items()}
     assert versions == dict.fromkeys(SIX_DAYS, "1") | {"2026-01-07": "2"}
 
 
@@ -175,7 +175,7 @@ def test_rescore_days_move_the_latest_days_to_the_present_version(scored_platfor
 
     moving.run()
 
-    versions = [gold.model_version for _, gold in sorted(moving.state().gold.items())]
+    versions = [gold.of["model_version"] for _, gold in sorted(moving.state().gold.items())]
     assert versions == ["1", "1", "1", "1", "2", "2"]
 
 
@@ -238,7 +238,7 @@ def test_a_partition_without_a_good_row_is_built_once(make_platform: MakePlatfor
     [step] = platform.run()
 
     assert step.problem == ""
-    assert decide(platform.state()).everything == ()
+    assert decide(platform.state()).due == ()
     assert [state.rows for _, state in sorted(platform.state().silver.items())] == [0, 0, 0]
     assert platform.rows("SELECT reasons FROM {t}", t=QUARANTINED_TRANSACTIONS) == [(["unreadable_TransactionAmt"],)]
 
@@ -398,8 +398,8 @@ def test_a_changed_source_makes_its_partitions_due_and_says_so(
 
     plan = decide(changed.state())
 
-    assert {due.why for due in plan.silver} == {"source file changed"}
-    assert [due.key for due in plan.silver] == SIX_DAYS
+    assert {due.why for due in plan.due} == {"source file changed"}
+    assert [due.key for due in plan.due] == SIX_DAYS
 
 
 def test_an_hourly_feed_goes_the_same_way(make_platform: MakePlatform, simulated_source: Callable[..., str]) -> None:
@@ -415,7 +415,7 @@ def test_an_hourly_feed_goes_the_same_way(make_platform: MakePlatform, simulated
     state = platform.state()
     assert len(pieces) == len(state.silver) == len(state.gold) == 24
     assert sorted(state.gold)[5] == "2026-01-01-05"
-    assert decide(state).everything == ()
+    assert decide(state).due == ()
 
 
 def test_too_few_rows_to_train_on_is_said_with_what_to_do(make_platform: MakePlatform) -> None:
@@ -424,7 +424,7 @@ def test_too_few_rows_to_train_on_is_said_with_what_to_do(make_platform: MakePla
 
     *_, training = platform.run()
 
-    assert training.request.layer == "model"
+    assert training.request.stage == "model"
     assert "rows are too few to train on" in training.problem
     assert "fraud-assets land" in training.problem
     assert platform.state().prod_version is None
@@ -446,8 +446,8 @@ def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
     assert platform.run() == []
     assert [row["decision"] for row in decisions(platform.lake)] == ["refused"]
     platform.simulate(1, start=date(2026, 1, 5))
-    assert [due.why for due in decide(platform.state()).silver] == ["landed, not built yet"]
-    assert [step.request.layer for step in platform.run()] == ["silver", "model"]
+    assert [due.why for due in decide(platform.state()).due if due.stage == "silver"] == ["landed, not built yet"]
+    assert [step.request.stage for step in platform.run()] == ["silver", "model"]
 
 
 def test_materializing_gold_without_silver_names_the_command_that_helps(scored_platform: TestPlatform) -> None:

@@ -193,7 +193,7 @@ def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_by_that_run(
 
     scored_platform.run()
 
-    assert scored_platform.state().gold["2026-01-07"].model_version == "1"
+    assert scored_platform.state().gold["2026-01-07"].of["model_version"] == "1"
     assert (decisions(scored_platform.lake)[0]["model_version"], registry.prod_version()) == ("1", "1")
     moved = roll_back(scored_platform.lake, registry, decided_by="ana", reason="back", provenance={})
     assert (moved.version, moved.previous) == ("2", "1")

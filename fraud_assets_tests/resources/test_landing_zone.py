@@ -233,14 +233,14 @@ def test_a_new_file_does_not_hide_the_files_beside_it(zone: LandingZone) -> None
 def test_a_partition_counts_as_it_was_while_one_of_its_files_changes(zone: LandingZone) -> None:
     for name in ("a.csv", "b.csv"):
         drop(zone, f"2026-01-05/{name}", name.encode())
-    before = zone.input_version(zone.look().partitions["2026-01-05"])
+    before = zone.input_digest(zone.look().partitions["2026-01-05"])
     for content in (b"half", b"halfway", b"whole file"):
         drop(zone, "2026-01-05/b.csv", content)
         # A run for a half-written file, or for the file beside it alone, would be asked for here.
         for remember in (False, True):
-            assert zone.input_version(zone.look(settle=True, remember=remember).partitions["2026-01-05"]) == before
-    after = zone.input_version(zone.look(settle=True).partitions["2026-01-05"])
-    assert after == zone.input_version(zone.files("2026-01-05"))
+            assert zone.input_digest(zone.look(settle=True, remember=remember).partitions["2026-01-05"]) == before
+    after = zone.input_digest(zone.look(settle=True).partitions["2026-01-05"])
+    assert after == zone.input_digest(zone.files("2026-01-05"))
     assert after != before
 
 
@@ -703,9 +703,9 @@ def test_a_broken_file_is_not_counted_and_says_why(zone: LandingZone, name: str)
 # Versions
 
 
-def test_the_input_version_names_files_source_and_contract(zone: LandingZone) -> None:
+def test_the_input_digest_names_files_source_and_contract(zone: LandingZone) -> None:
     drop(zone, "2026-01-05/a.csv", b"one\n")
-    before = zone.input_version(zone.files("2026-01-05")).split("-")
+    before = zone.input_digest(zone.files("2026-01-05"))
     drop(zone, "2026-01-05/b.csv", b"two\n")
-    after = zone.input_version(zone.files("2026-01-05")).split("-")
+    after = zone.input_digest(zone.files("2026-01-05"))
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]

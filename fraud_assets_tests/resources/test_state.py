@@ -8,7 +8,7 @@ import pytest
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.model_registry import ModelRegistry, RegisteredVersion
-from fraud_assets.resources.state import evaluated_labels_version, read_state, silver_data_version, silver_states
+from fraud_assets.resources.state import evaluated_labels_digest, read_state, silver_data_digest, silver_states
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
@@ -18,7 +18,8 @@ from fraud_assets.resources.tables import (
     Table,
 )
 from fraud_assets.silver.features import EMPTY_TAIL
-from fraud_assets.staleness import GoldState, PlatformState, SilverState, decide
+from fraud_assets.silver.labels import LabelsDigest
+from fraud_assets.staleness import Made, PlatformState, decide
 
 VERSIONS = ("input_version", "lookback_version", "tail_version", "silver_version")
 
@@ -67,8 +68,8 @@ def put_silver(lake: Lake, key: str, name: str, rows: int) -> None:
     put(lake, SILVER_TRANSACTIONS, key, *[versions(name)] * rows)
 
 
-def silver(name: str, rows: int) -> SilverState:
-    return SilverState(**versions(name), rows=rows)
+def silver(name: str, rows: int) -> Made:
+    return Made(rows, versions(name))
 
 
 # Silver
@@ -95,7 +96,7 @@ def test_a_built_partition_without_a_good_row_is_known_too(lake: Lake) -> None:
     ],
 )
 def test_a_build_that_was_killed_before_its_rows_were_written_does_not_count(
-    lake: Lake, rows_before: int, rows_now: int, expected: dict[str, SilverState]
+    lake: Lake, rows_before: int, rows_now: int, expected: dict[str, Made]
 ) -> None:
     put_build(lake, "2026-01-05", "before", rows_before)
     put_silver(lake, "2026-01-05", "before", rows_before)
@@ -112,16 +113,16 @@ def test_a_partition_may_be_emptied_and_filled_again(lake: Lake) -> None:
     assert seen == [silver("full", 2), silver("empty", 0), silver("again", 1)]
 
 
-def test_the_silver_data_version_is_of_all_that_a_model_would_see() -> None:
+def test_the_silver_data_digest_is_of_all_that_a_model_would_see() -> None:
     five, six = silver("five", 2), silver("six", 1)
-    both = silver_data_version({"2026-01-05": five, "2026-01-06": six})
-    assert both == silver_data_version({"2026-01-06": six, "2026-01-05": five})
-    assert both == silver_data_version({"2026-01-05": five, "2026-01-06": six, "2026-01-07": silver("none", 0)})
+    both = silver_data_digest({"2026-01-05": five, "2026-01-06": six})
+    assert both == silver_data_digest({"2026-01-06": six, "2026-01-05": five})
+    assert both == silver_data_digest({"2026-01-05": five, "2026-01-06": six, "2026-01-07": silver("none", 0)})
     others = [
-        silver_data_version({"2026-01-05": five}),
-        silver_data_version({"2026-01-05": six, "2026-01-06": five}),
-        silver_data_version({"2026-01-05": five, "2026-01-06": silver("corrected", 1)}),
-        silver_data_version({}),
+        silver_data_digest({"2026-01-05": five}),
+        silver_data_digest({"2026-01-05": six, "2026-01-06": five}),
+        silver_data_digest({"2026-01-05": five, "2026-01-06": silver("corrected", 1)}),
+        silver_data_digest({}),
     ]
     assert len({both, *others}) == 5
     assert len(both) <= 64  # Delta cuts longer texts in its statistics.
@@ -170,8 +171,8 @@ def state_of(
 
 def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
     state = state_of(lake, tmp_path, prod=None)
-    assert state == PlatformState({}, {}, {}, {}, None, silver_data_version=silver_data_version({}))
-    assert decide(state).everything == ()
+    assert state == PlatformState({}, {"silver": {}, "gold": {}}, {}, None, silver_data_digest({}))
+    assert decide(state).due == ()
     assert not Path(lake.data_dir).exists()
 
 
@@ -187,11 +188,11 @@ def test_the_state_holds_what_landed_was_built_and_was_scored(lake: Lake, tmp_pa
 
     assert list(state.landed) == ["2026-01-06"]
     assert state.silver == {"2026-01-05": silver("first", 2)}
-    assert state.gold == {"2026-01-05": GoldState(silver_version="s", model_version="3", rows=2)}
+    assert state.gold == {"2026-01-05": Made(2, {"silver_version": "s", "model_version": "3"})}
     assert state.previous_key == {"2026-01-05": "2026-01-04", "2026-01-06": "2026-01-05"}
     assert (state.prod_version, state.rescore_days, state.refused_on) == ("4", 2, None)
-    assert state.silver_data_version == silver_data_version(state.silver)
-    assert [(due.layer, due.key) for due in decide(state).everything] == [
+    assert state.silver_data_digest == silver_data_digest(state.silver)
+    assert [(due.stage, due.key) for due in decide(state).due] == [
         ("silver", "2026-01-06"),
         ("gold", "2026-01-05"),
     ]
@@ -212,13 +213,13 @@ def test_an_empty_partition_is_not_asked_for_again(lake: Lake, tmp_path: Path) -
     landed.parent.mkdir(parents=True)
     landed.write_text("id\n")
     built = {
-        "input_version": state_of(lake, tmp_path, prod="1").landed["2026-01-05"],
+        "input_version": str(state_of(lake, tmp_path, prod="1").landed["2026-01-05"]),
         "lookback_version": EMPTY_TAIL,
         "tail_version": EMPTY_TAIL,
         "silver_version": "s",
     }
     put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 0})
-    assert decide(state_of(lake, tmp_path, prod="1")).everything == ()
+    assert decide(state_of(lake, tmp_path, prod="1")).due == ()
 
 
 def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, tmp_path: Path) -> None:
@@ -256,9 +257,9 @@ def test_prod_was_taken_away_where_it_was_set_before_and_there_are_versions_to_c
     assert not state_of(lake, tmp_path, prod="1").prod_taken_away
 
 
-def put_evaluation(lake: Lake, version: str, window: tuple[str, str] | None, labels_version: str) -> None:
+def put_evaluation(lake: Lake, version: str, window: tuple[str, str] | None, labels_digest: LabelsDigest) -> None:
     start, end = window or (None, None)
-    row = {"evaluation_start": start, "evaluation_end": end, "labels_version": labels_version}
+    row = {"evaluation_start": start, "evaluation_end": end, "labels_version": str(labels_digest)}
     put(lake, EVALUATION_METRICS, version, row, row)
 
 
@@ -274,15 +275,15 @@ def test_an_evaluation_is_of_its_window_as_built_whatever_else_is_built(
 ) -> None:
     for key in ("2026-01-05", "2026-01-06", "2026-01-07"):
         put_silver(lake, key, "first", 2)
-    put_evaluation(lake, "1", window, evaluated_labels_version([], silver_states(lake), window))
+    put_evaluation(lake, "1", window, evaluated_labels_digest([], silver_states(lake), window))
     changed = set()
     for key in ("2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"):
         put_silver(lake, key, "second", 2)
         found = state_of(lake, tmp_path, prod="1").evaluation
         assert found is not None
-        if found.evaluated_on != found.labels_version:
+        if found.evaluated_on != found.now:
             changed.add(key)
-        put_evaluation(lake, "1", window, found.labels_version)
+        put_evaluation(lake, "1", window, found.now)
     assert changed == changes
 
 
@@ -293,19 +294,19 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     day.parent.mkdir(parents=True)
     day.write_text("id\n")
     built = versions("first") | {
-        "input_version": state_of(lake, tmp_path, prod="2").landed["2026-01-05"],
+        "input_version": str(state_of(lake, tmp_path, prod="2").landed["2026-01-05"]),
         "lookback_version": EMPTY_TAIL,
     }
     put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 1})
     put(lake, SILVER_TRANSACTIONS, "2026-01-05", built)
     put(lake, PREDICTIONS, "2026-01-05", {"silver_version": built["silver_version"], "model_version": "2"})
-    put_evaluation(lake, "2", None, evaluated_labels_version([], {}, None))
-    put_evaluation(lake, "1", None, "of an older version")
-    assert decide(state_of(lake, tmp_path, prod="2")).everything == ()
+    put_evaluation(lake, "2", None, evaluated_labels_digest([], {}, None))
+    put_evaluation(lake, "1", None, LabelsDigest("of an", "older version"))
+    assert decide(state_of(lake, tmp_path, prod="2")).due == ()
     labels = Path(lake.data_dir) / "landing" / "labels" / "a.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text("TransactionID,isFraud\n1,1\n")
-    assert [due.layer for due in decide(state_of(lake, tmp_path, prod="2")).everything] == ["evaluation"]
+    assert [due.stage for due in decide(state_of(lake, tmp_path, prod="2")).due] == ["evaluation"]
     assert state_of(lake, tmp_path, prod=None).evaluation is None, "the registry has lost its versions"
     assert state_of(lake, tmp_path, prod="3").evaluation is None, "nobody evaluated it yet"
 
@@ -314,7 +315,7 @@ def test_the_latest_version_that_was_evaluated_and_is_registered_still_is_the_on
     lake: Lake, tmp_path: Path
 ) -> None:
     for version in ("2", "9", "10", "12"):
-        put_evaluation(lake, version, None, f"labels of-{version}")
+        put_evaluation(lake, version, None, LabelsDigest("labels of", version))
     found = state_of(lake, tmp_path, prod="2", registered=("2", "9", "10", "11")).evaluation
     assert found is not None
-    assert (found.model_version, found.evaluated_on) == ("10", "labels of-10")
+    assert (found.model_version, found.evaluated_on) == ("10", LabelsDigest("labels of", "10"))

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from fraud_assets.silver.build import SilverBuild, build_partition, input_version
+from fraud_assets.silver.build import InputDigest, SilverBuild, build_partition, input_digest
 from fraud_assets.silver.contract import CONTRACT_VERSION, quarantine_schema, silver_schema
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.reading import BrokenFileError, RawFile
@@ -17,6 +17,7 @@ from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import GOOD, HEADER, make_source, write_csv
 
 KEY = "2026-01-05"
+INPUT = InputDigest("files", "source", "contract")
 
 
 def row(**changes: str) -> str:
@@ -29,11 +30,11 @@ def read(con: duckdb.DuckDBPyConnection, table: str) -> pa.Table:
 
 def test_a_build_says_what_it_was_made_of_and_became(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     file = write_csv(tmp_path, GOOD, GOOD, row(id="T2", amount="500"), row(amount="x"))
-    build = build_partition(con, make_source(), KEY, [file], None, "the input")
+    build = build_partition(con, make_source(), KEY, [file], None, INPUT)
     assert (build.landed_rows, build.silver_rows, build.quarantined_rows) == (4, 2, 2)
     assert build.quarantine_reasons == {"duplicate": 1, "unreadable_amount": 1}
-    assert (build.input_version, build.lookback_version, build.tail_version) == (
-        "the input",
+    assert (build.input_digest, build.lookback_version, build.tail_version) == (
+        INPUT,
         EMPTY_TAIL,
         EMPTY_TAIL,
     )
@@ -45,7 +46,7 @@ def test_a_build_says_what_it_was_made_of_and_became(con: duckdb.DuckDBPyConnect
         ("T2", 1, 2),
     ]
     assert {(r["input_version"], r["silver_version"], r["partition_key"]) for r in rows} == {
-        ("the input", build.silver_version, KEY)
+        ("files-source-contract", build.silver_version, KEY)
     }
     refused = read(con, "quarantine_rows").to_pylist()
     assert [(r["line"], r["reasons"], r["partition_key"]) for r in refused] == [
@@ -56,7 +57,7 @@ def test_a_build_says_what_it_was_made_of_and_became(con: duckdb.DuckDBPyConnect
 
 @pytest.mark.parametrize("rows", [[GOOD, "few"], ["few"], []], ids=["good and bad", "all bad", "header only"])
 def test_the_tables_are_exactly_the_contracts_schemas(con: duckdb.DuckDBPyConnection, tmp_path: Path, rows: list[str]):
-    build_partition(con, make_source(), KEY, [write_csv(tmp_path, *rows)], None, "i")
+    build_partition(con, make_source(), KEY, [write_csv(tmp_path, *rows)], None, INPUT)
     for table, schema in (("silver_rows", silver_schema()), ("quarantine_rows", quarantine_schema())):
         found = read(con, table)
         assert found.schema.names == schema.names
@@ -66,49 +67,56 @@ def test_the_tables_are_exactly_the_contracts_schemas(con: duckdb.DuckDBPyConnec
 
 def test_one_connection_builds_many_partitions(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     first = [write_csv(tmp_path, GOOD, "few", name="1.csv"), write_csv(tmp_path, row(id="T2"), name="2.csv")]
-    build_partition(con, make_source(), KEY, first, None, "i")
+    build_partition(con, make_source(), KEY, first, None, INPUT)
     second = [write_csv(tmp_path, row(time="2026-01-06 00:00:01"), name="3.csv")]
-    build = build_partition(con, make_source(), "2026-01-06", second, "silver_rows", "j")
+    build = build_partition(con, make_source(), "2026-01-06", second, "silver_rows", INPUT)
     assert (build.silver_rows, build.quarantined_rows) == (1, 0)
     assert read(con, "quarantine_rows").num_rows == 0
 
 
 def test_a_partition_without_files_or_good_rows_is_built_all_the_same(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     for files in ([], [write_csv(tmp_path, "few")]):
-        build = build_partition(con, make_source(), KEY, files, None, "i")
+        build = build_partition(con, make_source(), KEY, files, None, INPUT)
         assert build.silver_rows == 0
         assert build.silver_version == EMPTY_TAIL
         assert build.evaluation.passed
 
 
 def test_a_broken_file_stops_the_build_before_anything_is_replaced(con: duckdb.DuckDBPyConnection, tmp_path: Path):
-    build_partition(con, make_source(), KEY, [write_csv(tmp_path, GOOD)], None, "i")
+    build_partition(con, make_source(), KEY, [write_csv(tmp_path, GOOD)], None, INPUT)
     with pytest.raises(BrokenFileError, match=r"2\.csv"):
-        build_partition(con, make_source(), KEY, [write_csv(tmp_path, header="x", name="2.csv")], None, "j")
-    assert read(con, "silver_rows")["input_version"].to_pylist() == ["i"]
+        build_partition(
+            con, make_source(), KEY, [write_csv(tmp_path, header="x", name="2.csv")], None, INPUT._replace(files="more")
+        )
+    assert read(con, "silver_rows")["input_version"].to_pylist() == [str(INPUT)]
 
 
 def test_a_label_that_arrives_late_changes_the_table_but_not_the_silver_version(
     con: duckdb.DuckDBPyConnection, tmp_path: Path
 ):
     first = write_csv(tmp_path, row(fraud=""), name="1.csv")
-    before = build_partition(con, make_source(), KEY, [first], None, "i")
-    after = build_partition(con, make_source(), KEY, [first, write_csv(tmp_path, row(fraud="1"))], None, "j")
+    before = build_partition(con, make_source(), KEY, [first], None, INPUT)
+    after = build_partition(
+        con, make_source(), KEY, [first, write_csv(tmp_path, row(fraud="1"))], None, INPUT._replace(files="more")
+    )
     assert read(con, "silver_rows")["isFraud"].to_pylist() == [1]
     assert after.silver_version == before.silver_version
 
 
-def test_the_input_version_names_files_source_and_contract():
+def test_the_input_digest_names_files_source_and_contract():
     source = make_source()
-    version = input_version(["b" * 64, "a" * 64], source)
-    files, of_source, of_contract = version.split("-")
-    assert (of_source, of_contract) == (source.digest, CONTRACT_VERSION)
-    assert files == hashlib.sha256(f"{'b' * 64}\n{'a' * 64}".encode()).hexdigest()[:16]
-    assert len(version.encode()) <= 64, "Delta cuts its statistics there"
+    digest = input_digest(["b" * 64, "a" * 64], source)
+    assert digest == (
+        hashlib.sha256(f"{'b' * 64}\n{'a' * 64}".encode()).hexdigest()[:16],
+        source.digest,
+        CONTRACT_VERSION,
+    )
+    assert InputDigest.parse(str(digest)) == digest
+    assert len(str(digest).encode()) <= 64, "Delta cuts its statistics there"
 
 
 def test_the_order_of_files_is_part_of_the_input_since_the_last_label_wins():
-    assert input_version(["a", "b"], make_source()) != input_version(["b", "a"], make_source())
+    assert input_digest(["a", "b"], make_source()) != input_digest(["b", "a"], make_source())
 
 
 @dataclass
@@ -126,14 +134,14 @@ class Platform:
         name = f"{key}-{len(files)}.csv"
         files.append(write_csv(self.folder, *rows, name=name))
 
-    def version(self, key: str) -> str:
-        return input_version([file.path.read_text() for file in self.landed[key]], self.source)
+    def input_digest(self, key: str) -> InputDigest:
+        return input_digest([file.path.read_text() for file in self.landed[key]], self.source)
 
     def is_due(self, key: str) -> bool:
         built = self.builds.get(key)
         before = self.builds.get(self.source.previous_key(key))
         tail = before.tail_version if before else EMPTY_TAIL
-        return built is None or (built.input_version, built.lookback_version) != (self.version(key), tail)
+        return built is None or (built.input_digest, built.lookback_version) != (self.input_digest(key), tail)
 
     def build(self, key: str) -> None:
         before = self.source.previous_key(key)
@@ -143,7 +151,7 @@ class Platform:
             key,
             self.landed[key],
             self.table(before) if before in self.builds else None,
-            self.version(key),
+            self.input_digest(key),
         )
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE {self.table(key)} AS FROM silver_rows")
 

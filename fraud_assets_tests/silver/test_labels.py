@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from fraud_assets.silver.labels import LateLabels, labels_version, read_labels, with_late_labels
+from fraud_assets.silver.labels import LabelsDigest, LateLabels, labels_digest, read_labels, with_late_labels
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
@@ -127,14 +127,16 @@ def test_no_files_and_header_only_are_no_labels(con: duckdb.DuckDBPyConnection, 
     ]
 
 
-def test_the_labels_version_says_which_part_changed_and_fits_the_logs_statistics() -> None:
-    before = labels_version(["a", "b"], ["p"])
-    files, partitions = before.split("-")
-    assert labels_version(["b", "a"], ["p"]).split("-")[1] == partitions
-    assert labels_version(["b", "a"], ["p"]).split("-")[0] != files, "the last label wins, so order counts"
-    assert labels_version(["a", "b"], ["p", "q"]).split("-")[0] == files
-    assert labels_version(["a", "b"], ["p", "q"]).split("-")[1] != partitions
-    assert len(before) == 33
+def test_the_labels_digest_says_which_part_changed_and_fits_the_logs_statistics() -> None:
+    before = labels_digest(["a", "b"], ["p"])
+    files, partitions = labels_digest(["b", "a"], ["p"])
+    assert files != before.files, "the last label wins, so order counts"
+    assert partitions == before.partitions
+    files, partitions = labels_digest(["a", "b"], ["p", "q"])
+    assert (files == before.files, partitions == before.partitions) == (True, False)
+    assert str(before) == f"{before.files}-{before.partitions}"
+    assert LabelsDigest.parse(str(before)) == before
+    assert len(str(before)) == 33
 
 
 @pytest.mark.parametrize("seed", range(cases(20, 300)))

@@ -1,0 +1,42 @@
+"""Partition keys: the name of a day or an hour of a feed, and the times that it stands for, in UTC.
+
+A key is a folder name and sorts in time order, as text.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+Grain = Literal["daily", "hourly"]
+
+KEY_FORMATS: Final[Mapping[Grain, str]] = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%d-%H"}
+"""No colon, since a key is also a folder name. DuckDB's strftime reads the same formats."""
+
+_LENGTHS: Final[Mapping[Grain, timedelta]] = {"daily": timedelta(days=1), "hourly": timedelta(hours=1)}
+
+
+def day_of(key: str) -> str:
+    """Return the day that a key lies in: a daily key is its day, and an hourly one begins with it."""
+    return key[: len("2026-01-05")]
+
+
+def key_of(time: datetime, grain: Grain) -> str:
+    """Return the key of the partition that an aware time belongs to."""
+    return time.astimezone(UTC).strftime(KEY_FORMATS[grain])
+
+
+def bounds(key: str, grain: Grain) -> tuple[datetime, datetime]:
+    """Return the first instant of a partition and the first instant after it.
+
+    Raises:
+        ValueError: The text is no key of this grain.
+    """
+    start = datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)
+    if key_of(start, grain) != key:
+        raise ValueError(f"{key!r} is not a partition key; expected the form {KEY_FORMATS[grain]}.")
+    return start, start + _LENGTHS[grain]
+
+
+def previous_key(key: str, grain: Grain) -> str:
+    """Return the key of the partition just before."""
+    return key_of(bounds(key, grain)[0] - timedelta(microseconds=1), grain)
