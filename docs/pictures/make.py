@@ -19,9 +19,9 @@ from playwright.sync_api import Browser, Page, expect
 from fraud_assets.definitions import defs
 from fraud_assets_tests.end_to_end.browser import CHROMIUM, open_browser
 from fraud_assets_tests.end_to_end.servers import a_free_port, serve
+from fraud_assets_tests.end_to_end.shell import ROOT, copy_of_the_project
 
 FOLDER: Final = Path(__file__).resolve().parent
-ROOT: Final = FOLDER.parents[1]
 
 DAY: Final = "2026-01-30"
 """The partition that is shown: the last of the demo."""
@@ -46,16 +46,15 @@ def main() -> None:
         sys.exit("There is no chromium: apt-get install chromium.")
     expect.set_options(timeout=60_000)
     with tempfile.TemporaryDirectory() as scratch, open_browser() as browser:
-        folder = Path(scratch)
-        for name in ("dagster.yaml", "workspace.yaml"):
-            (folder / name).write_bytes((ROOT / name).read_bytes())
+        folder = copy_of_the_project(Path(scratch))
+        environment = ENVIRONMENT | {"DAGSTER_HOME": str(folder / "dagster_home")}
         for command in ("simulate --days 30 --dirt", "run"):
-            subprocess.run(["fraud-assets", *command.split()], cwd=folder, env=ENVIRONMENT, check=True)
+            subprocess.run(["fraud-assets", *command.split()], cwd=folder, env=environment, check=True)
 
         port = a_free_port()
         dagster = f"http://127.0.0.1:{port}"
         command = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(port)]
-        with serve(command, f"{dagster}/server_info", folder=folder, environment=ENVIRONMENT):
+        with serve(command, f"{dagster}/server_info", folder=folder, environment=environment):
             lineage(open_page(browser, width=2600, height=1000), dagster)
             partition(open_page(browser, width=1500, height=960), dagster)
 
@@ -63,7 +62,7 @@ def main() -> None:
         mlflow = f"http://127.0.0.1:{port}"
         command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         store = ["--backend-store-uri", f"sqlite:///{folder}/data/simulated/mlflow/mlflow.db"]
-        with serve([*command, *store], f"{mlflow}/health", folder=folder, environment=ENVIRONMENT):
+        with serve([*command, *store], f"{mlflow}/health", folder=folder, environment=environment):
             training(open_page(browser, width=1300, height=830), mlflow)
 
 

@@ -144,7 +144,7 @@ def test_a_logged_forest_answers_with_predictions_and_wants_the_types_of_its_sig
 def test_a_stage_moves_nothing_and_the_alias_of_a_version_registered_by_hand_scores_nothing(
     platform: TestPlatform,
 ) -> None:
-    with pytest.warns(FutureWarning, match="stages are deprecated"):
+    with pytest.warns(FutureWarning, match="stages will be removed"):
         MlflowClient().transition_model_version_stage(NAME, "1", "Production")
     assert platform.model_registry.prod_version() is None
 
