@@ -17,12 +17,13 @@ import click
 
 from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError
+from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.resources.promotions import carry_out, roll_back, settle
 from fraud_assets.settings import load_settings
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.staleness import decide
 
@@ -45,7 +46,7 @@ class _Command(click.Group):
 
 def _platform() -> Platform:
     platform = Platform(load_settings())
-    platform.landing_zone.require_grain()
+    require_grain(platform.data_dir, platform.source)
     return platform
 
 
@@ -81,7 +82,7 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
             f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
             f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
         )
-    platform.landing_zone.claim()
+    record_grain(platform.data_dir, platform.source)
     written = [
         write_day(
             first + timedelta(days=day),
@@ -104,9 +105,12 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def try_source(source_file: str, file: Path) -> None:
     """Show what a source file makes of a raw file: good rows, refused rows and why. Writes nothing."""
+    from fraud_assets.silver.trial import try_file
+
     source = load_source(source_file)
     with open_lake(Path.cwd()).connect() as connection:
-        console.show_trial(connection, source, RawFile(path=file, name=file.name), source_file=source_file)
+        trial = try_file(connection, source, RawFile(path=file, name=file.name))
+    console.show_trial(trial, source, file, source_file=source_file)
 
 
 @main.command()
@@ -139,8 +143,7 @@ def run() -> None:
 
     with _instance() as instance:
         problems = console.show_progress(run_due(build_definitions(platform.settings), instance, platform))
-    if not platform.lake.views_are_current():
-        platform.lake.publish_views()
+    platform.lake.publish_views()
     console.show_summary(platform.lake, platform.model_registry, landing=platform.landing_zone.look())
     if problems:
         raise click.exceptions.Exit(1)
@@ -169,12 +172,12 @@ def status(as_json: bool) -> None:
 def promote(version: str, decided_by: str | None, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
     platform = _platform()
-    settle(platform.lake, platform.model_registry)
+    reconcile(platform.lake, platform.model_registry)
     if version == platform.model_registry.prod_version():
         click.echo(f"Version {version} is behind @prod already.")
         return
     platform.model_registry.verify(version)  # else every scoring after this would refuse it
-    moved = carry_out(
+    decided = apply_decision(
         platform.lake,
         platform.model_registry,
         version,
@@ -183,7 +186,7 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
         reason=reason,
         provenance={"command": "promote"},
     )
-    click.echo(f"@prod      version {version} (before: {moved.previous or 'none'})")
+    click.echo(f"@prod      version {version} (before: {decided['previous_version'] or 'none'})")
 
 
 @main.command()
@@ -192,15 +195,17 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
 def rollback(decided_by: str | None, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
     platform = _platform()
-    moved = roll_back(
+    decided = apply_decision(
         platform.lake,
         platform.model_registry,
+        None,
+        move="rolled back",
         decided_by=decided_by or _user(),
         reason=reason,
         provenance={"command": "rollback"},
     )
-    before = moved.previous or "none"
-    click.echo(f"@prod      version {moved.version} (before: {before}). Scored partitions keep their version.")
+    version, before = decided["model_version"], decided["previous_version"] or "none"
+    click.echo(f"@prod      version {version} (before: {before}). Scored partitions keep their version.")
 
 
 def _user() -> str:
@@ -212,8 +217,7 @@ def _user() -> str:
 def sql(query: str) -> None:
     """Query the tables, read-only, e.g. "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 5"."""
     platform = _platform()
-    if not platform.lake.views_are_current():
-        platform.lake.publish_views()
+    platform.lake.publish_views()
     console.show_query(platform.lake, query)
 
 

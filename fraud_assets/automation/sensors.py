@@ -13,8 +13,8 @@ from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import asset_selection, job_assets, run_tags
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.promotions import settle
+from fraud_assets.resources.models.promotions import reconcile
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, Request, Stage, decide, requests
@@ -63,9 +63,8 @@ def build_sensors(
         landing_zone: LandingZone,
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
-        landing = landing_zone.look(settle=True)
-        if not lake.views_are_current():
-            lake.publish_views()
+        landing = landing_zone.look(only_stable=True)
+        lake.publish_views()
         state = read_state(
             lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
         )
@@ -87,14 +86,14 @@ def build_sensors(
         landing_zone: LandingZone,
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
-        landing = landing_zone.look(settle=True, remember=False)
+        landing = landing_zone.look(only_stable=True, remember=False)
         state = read_state(
             lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
         )
         plan = decide(state, stages)
         # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
         if _log_news(context, [f"version behind @prod: {state.prod_version or 'none'}", *plan.notes]):
-            settle(lake, model_registry)
+            reconcile(lake, model_registry)
         keys = partitions.get_partition_keys()
         return _tick(context, "unscored_partitions_sensor", plan.due, stages, keys)
 
