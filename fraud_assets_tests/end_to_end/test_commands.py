@@ -11,6 +11,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+from fraud_assets.cli import _instance
 from fraud_assets_tests.depth import FULL
 from fraud_assets_tests.end_to_end.shell import ROOT, Shell, copy_of_the_project
 
@@ -60,6 +61,13 @@ def test_the_command_line_says_its_version(shell: Shell) -> None:
 
 def test_commands_that_demand_dagster_home_answer(shell: Shell) -> None:
     assert "Sensor: landed_partitions_sensor [RUNNING]" in said(shell, "dagster sensor list")
+
+
+def test_runs_are_kept_in_the_project_without_dagster_home_too(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shell.folder)
+
+    with _instance() as instance:
+        assert instance.root_directory == f"{shell.folder}/dagster_home"
 
 
 def test_dg_knows_the_project(shell: Shell) -> None:
