@@ -9,7 +9,7 @@ DAYS ?= 30
 ROWS ?= 100000
 REPEATS ?= 7
 
-.PHONY: help demo test verify check dev mlflow bench clean lock install
+.PHONY: help demo test verify check dev mlflow bench pictures clean lock install
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -75,6 +75,9 @@ verify: $(INSTALLED) ## the same suites with all their histories and cases, in a
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra bench -r pyproject.toml
 	REPEATS=$(REPEATS) $(BIN)/python -m benchmarks $(ROWS)
+
+pictures: $(INSTALLED) ## the pictures of the README, from the running demo (needs Debian's chromium)
+	@$(BIN)/python docs/pictures/make.py
 
 clean: ## forget the demo's data and its runs
 	rm -rf data/simulated dagster_home/[!d]* dagster_home/.[!.]*
