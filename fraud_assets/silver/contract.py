@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import duckdb
 import pyarrow as pa
 
+from fraud_assets.columns import column
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -121,8 +123,8 @@ COLUMN_MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
-def _fields(*names: str, type_: pa.DataType) -> list[pa.Field]:
-    return [pa.field(name, type_, metadata={"comment": COLUMN_MEANINGS[name]}) for name in names]
+def _fields(*names: str, type_: pa.DataType, nullable: bool = False) -> list[pa.Field]:
+    return [column(name, type_, COLUMN_MEANINGS[name], nullable=nullable) for name in names]
 
 
 def silver_schema() -> pa.Schema:
@@ -133,7 +135,7 @@ def silver_schema() -> pa.Schema:
             *_fields("event_timestamp", type_=_UTC_MICROSECONDS),
             *_fields("card_id", "ProductCD", type_=pa.string()),
             *(field for f in FEATURES for field in _fields(f.name, type_=_ARROW_TYPES[f.type])),
-            *_fields("isFraud", type_=pa.int32()),
+            *_fields("isFraud", type_=pa.int32(), nullable=True),
             *_fields("input_version", "lookback_version", "tail_version", type_=pa.string()),
             *_fields("silver_version", "partition_key", type_=pa.string()),
         ]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 
 from fraud_assets.resources.lake import (
@@ -26,7 +27,14 @@ from fraud_assets.resources.lake import (
     open_lake,
     prefetched,
 )
-from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, RAW_TRANSACTIONS, TABLES, Table
+from fraud_assets.resources.tables import (
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    RAW_TRANSACTIONS,
+    SILVER_TRANSACTIONS,
+    TABLES,
+    Table,
+)
 from fraud_assets_tests.depth import cases
 
 NOTES = Table(
@@ -731,6 +739,54 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         assert table.partition_by in table.schema.names
         assert all(table.meanings.values())
     assert PARTITION_BUILDS.partition_by == "partition_key"
+
+
+def test_a_table_says_what_it_is_to_every_delta_reader(lake: Lake) -> None:
+    for table in TABLES:
+        lake.replace_partition(table, "2026-01-05", one_row(table, "2026-01-05"), provenance={})
+        stored = DeltaTable(path_of(lake, table))
+        assert (stored.metadata().name, stored.metadata().description) == (table.address, table.description)
+        assert {field.name: field.metadata["comment"] for field in stored.schema().fields} == table.meanings
+        assert {field.name: field.nullable for field in stored.schema().fields} == {
+            field.name: field.nullable for field in table.schema
+        }
+
+
+def test_only_silvers_label_may_be_null(lake: Lake) -> None:
+    assert [field.name for field in SILVER_TRANSACTIONS.schema if field.nullable] == ["isFraud"]
+    columns = [
+        pa.nulls(1, field.type) if field.name in ("isFraud", "card_id") else column
+        for field, column in zip(SILVER_TRANSACTIONS.schema, one_row(SILVER_TRANSACTIONS, "k").columns, strict=True)
+    ]
+    rows = pa.table(columns, schema=pa.schema([field.with_nullable(True) for field in SILVER_TRANSACTIONS.schema]))
+    with pytest.raises(DeltaError, match="validation check"):
+        lake.replace_partition(SILVER_TRANSACTIONS, "k", rows, provenance={})
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.address)
+def test_a_table_of_a_release_before_is_read_and_takes_todays_words_without_a_row_being_written(
+    lake: Lake, table: Table
+) -> None:
+    first, second = "2026-01-05", "2026-01-06"
+    # Other words, NULL allowed everywhere, and neither name nor description.
+    older = pa.schema([pa.field(field.name, field.type, metadata={"comment": "old words"}) for field in table.schema])
+    path = path_of(lake, table)
+    DeltaTable.create(path, schema=older, partition_by=[table.partition_by])
+    for key in (first, second):
+        write_deltalake(path, one_row(table, key).cast(older), mode="append")
+    assert list(lake.partition_states(table, [])) == [second, first]
+    before = lake.rows(table, keys=[first])
+
+    lake.replace_partition(table, second, one_row(table, second), provenance={})
+    lake.replace_partition(table, second, one_row(table, second).slice(0, 0), provenance={})
+
+    assert lake.rows(table) == before
+    stored = DeltaTable(path)
+    assert stored.schema() == DeltaSchema.from_arrow(table.schema)
+    assert (stored.metadata().name, stored.metadata().description) == (table.address, table.description)
+    assert stored.version() == 7  # Made, two rows, words, name, description, and two partitions replaced.
+    assert stored.metadata().partition_columns == [table.partition_by]
+    assert (stored.protocol().min_reader_version, stored.protocol().min_writer_version) == (1, 2)
 
 
 def test_a_table_of_other_columns_is_refused_with_what_to_do(tmp_path: Path) -> None:

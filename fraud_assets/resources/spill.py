@@ -1,0 +1,62 @@
+"""Folders for what DuckDB puts aside while it computes: one for each connection, gone with it, also after a crash.
+
+DuckDB knows whose files are whose by the number of the process alone, which says nothing where several containers work
+on one data directory. A lock on the folder holds there as well.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from typing import Final
+
+SPILL: Final = ".spill"
+"""Folder of the data directory in which the folders lie; it is there while one of them is."""
+
+_YOUNG_SECONDS: Final = 60
+"""A folder is locked just after it was made; until long after that it is nobody's to remove."""
+
+
+@contextmanager
+def spill_folder(data_dir: Path) -> Iterator[str]:
+    """Give a folder of one's own, and first remove those that killed processes left.
+
+    Where the data directory is not there yet, or cannot be written, the folder is a temporary one of the system.
+    """
+    root = data_dir / SPILL
+    for left in root.glob("*/"):
+        with suppress(OSError):
+            _remove_if_dead(left)
+    with _folder_in(root) as folder:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(descriptor)
+    with suppress(OSError):
+        root.rmdir()
+
+
+def _folder_in(root: Path) -> TemporaryDirectory[str]:
+    try:
+        root.mkdir(exist_ok=True)
+        return TemporaryDirectory(dir=root)
+    except OSError:
+        return TemporaryDirectory(prefix="fraud_assets-")
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a folder that no living process holds; raises OSError where one does."""
+    if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        rmtree(folder)
+    finally:
+        os.close(descriptor)
