@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.measuring import REPEATS, Timing, compare
-from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY, fitted
-from fraud_assets.model.scorer import Scorer
+from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY
+from fraud_assets.model.training import train
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
@@ -259,15 +260,14 @@ def _store(lake: Lake, key: str, silver: pa.Table, rows: int) -> None:
 def _register(registry: ModelRegistry, silver: pa.Table, pipeline_file: Path) -> None:
     """Register one fitted pipeline twice, with its compiled scorer and without, and pickle it."""
     features = silver.select(list(FEATURE_NAMES)).slice(0, 2 * ROWS_PER_DAY).to_pandas()
-    pipeline = fitted(features, 0.035)
-    joblib.dump(pipeline, pipeline_file)
+    trained = train(features, TrainingParameters())
+    joblib.dump(trained.pipeline, pipeline_file)
     registry.prepare()
-    scorer = Scorer.from_pipeline(pipeline, training_rows=features.to_numpy("float64"))
     with registry.as_mlflow_default():
         import mlflow
 
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
-            for version, compiled in ((COMPILED, scorer), (BY_PIPELINE, None)):
-                made = registry.register(pipeline, scorer=compiled, input_example=features.head(5), tags={})
+            for version, compiled in ((COMPILED, trained.scorer), (BY_PIPELINE, None)):
+                made = registry.register(replace(trained, scorer=compiled), tags={})
                 assert made == version, f"registered as {made}, expected {version}"

@@ -31,9 +31,10 @@ from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
 
 FIRST_DAY: Final = date(2026, 1, 5)
-# Any day of the simulated feed would do.
+"""Any day of the simulated feed would do."""
+
 ROWS_PER_DAY: Final = 50_000
-# Large days, so that few files hold many rows.
+"""Large days, so that few files hold many rows."""
 
 _COLD: Final = {
     "scikit-learn": """

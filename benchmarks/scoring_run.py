@@ -16,7 +16,7 @@ from benchmarks.memory import say
 from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.definitions import build_definitions
 from fraud_assets.gold.predictions import RowScorer
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import load_settings
 

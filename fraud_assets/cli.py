@@ -19,8 +19,8 @@ from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError
+from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.resources.promotions import carry_out, roll_back, settle
 from fraud_assets.settings import load_settings
 from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import load_source
@@ -170,12 +170,12 @@ def status(as_json: bool) -> None:
 def promote(version: str, decided_by: str | None, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
     platform = _platform()
-    settle(platform.lake, platform.model_registry)
+    reconcile(platform.lake, platform.model_registry)
     if version == platform.model_registry.prod_version():
         click.echo(f"Version {version} is behind @prod already.")
         return
     platform.model_registry.verify(version)  # else every scoring after this would refuse it
-    moved = carry_out(
+    decided = apply_decision(
         platform.lake,
         platform.model_registry,
         version,
@@ -184,7 +184,7 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
         reason=reason,
         provenance={"command": "promote"},
     )
-    click.echo(f"@prod      version {version} (before: {moved.previous or 'none'})")
+    click.echo(f"@prod      version {version} (before: {decided['previous_version'] or 'none'})")
 
 
 @main.command()
@@ -193,15 +193,17 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
 def rollback(decided_by: str | None, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
     platform = _platform()
-    moved = roll_back(
+    decided = apply_decision(
         platform.lake,
         platform.model_registry,
+        None,
+        move="rolled back",
         decided_by=decided_by or _user(),
         reason=reason,
         provenance={"command": "rollback"},
     )
-    before = moved.previous or "none"
-    click.echo(f"@prod      version {moved.version} (before: {before}). Scored partitions keep their version.")
+    version, before = decided["model_version"], decided["previous_version"] or "none"
+    click.echo(f"@prod      version {version} (before: {before}). Scored partitions keep their version.")
 
 
 def _user() -> str:

@@ -17,7 +17,7 @@ from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
-from fraud_assets.resources.model_registry import tracked_run
+from fraud_assets.resources.models.tracked_run import tracked_run
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source

@@ -13,7 +13,7 @@ from fraud_assets.console import status_of
 from fraud_assets.definitions import ASSETS, build_definitions
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings

@@ -17,7 +17,7 @@ from fraud_assets.assets.partition_runs import (
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.gold.predictions import count_anomalies, most_suspicious, score_partition
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
-from fraud_assets.resources.model_registry import ModelRegistry, NoModelError
+from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
 
 

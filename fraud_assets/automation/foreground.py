@@ -11,8 +11,8 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from fraud_assets.automation.jobs import asset_selection, run_tags
+from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.resources.promotions import settle
 from fraud_assets.staleness import Request, decide, requests
 
 CODE_LOCATION: Final = "fraud_assets"
@@ -44,7 +44,7 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
-    settle(platform.lake, platform.model_registry)
+    reconcile(platform.lake, platform.model_registry)
     while True:
         plan = decide(platform.state(platform.landing_zone.look()), platform.stages)
         untried = [request for request in requests(plan.due, all_keys=all_keys) if request.cause not in tried]

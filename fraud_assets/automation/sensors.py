@@ -13,8 +13,8 @@ from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import asset_selection, job_assets, run_tags
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.promotions import settle
+from fraud_assets.resources.models.promotions import reconcile
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, Request, Stage, decide, requests
@@ -93,7 +93,7 @@ def build_sensors(
         plan = decide(state, stages)
         # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
         if _log_news(context, [f"version behind @prod: {state.prod_version or 'none'}", *plan.notes]):
-            settle(lake, model_registry)
+            reconcile(lake, model_registry)
         keys = partitions.get_partition_keys()
         return _tick(context, "unscored_partitions_sensor", plan.due, stages, keys)
 

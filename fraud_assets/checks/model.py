@@ -3,7 +3,7 @@
 import dagster as dg
 
 from fraud_assets.assets.model import fraud_isolation_forest
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 
 
 @dg.asset_check(asset=fraud_isolation_forest)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import Landing, LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
 from fraud_assets.silver.labels import LateLabels
@@ -49,7 +49,7 @@ class Platform:
             registry_uri=self.settings.mlflow_registry_uri,
             model_name=self.settings.model_name,
             data_dir=str(self.data_dir),
-            feed=self.source.name,
+            source_name=self.source.name,
         )
 
     def look(self) -> Landing:

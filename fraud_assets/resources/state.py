@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fraud_assets.digests import DIGITS, digest_lines
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
@@ -99,7 +99,7 @@ def _evaluation(
     columns = ("labels_version", "evaluation_start", "evaluation_end")
     evaluated = lake.partition_states(EVALUATION_METRICS, columns)
     # The registry may hold a later version that nobody evaluated, or have lost those that were.
-    registered = [one.version for one in model_registry.versions()] if evaluated else []
+    registered = model_registry.versions() if evaluated else {}
     version = max((version for version in registered if version in evaluated), key=int, default=None)
     if version is None:
         return None

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
-from fraud_assets.resources.promotions import roll_back
+from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.staleness import PROD_TAKEN_AWAY, decide
 from fraud_assets_tests.platform import TestPlatform
@@ -323,7 +323,8 @@ def test_where_a_person_took_prod_away_nothing_trains_until_a_person_sets_it_and
     assert [note for note in notes if "`fraud-assets rollback`" in note] == [PROD_TAKEN_AWAY]
     assert registry.latest_version() == "1"
 
-    roll_back(scored_platform.lake, registry, decided_by="somebody", reason="for a test", provenance={})
+    said = {"decided_by": "somebody", "reason": "for a test"}
+    apply_decision(scored_platform.lake, registry, None, move="rolled back", **said, provenance={})
 
     assert ranges(unscored(scored_platform)[0]) == [("2026-01-07", "2026-01-07")]
     assert decide(scored_platform.state()).notes == ()

@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from fraud_assets.resources.model_registry import ModelRegistry
-from fraud_assets.resources.promotions import decisions
+from fraud_assets.resources.models.promotions import decisions
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets_tests.depth import FULL
@@ -60,12 +60,12 @@ def test_a_training_against_a_server_is_tracked_evaluated_promoted_and_served_as
     assert registry.prod_version() == "1"
     assert [row["decision"] for row in decisions(platform.lake)] == ["promoted"]
     assert not (tmp_path / "data" / "mlflow").exists()
-    [version] = registry.versions()
-    assert version.run_id is not None
-    run = registry._client().get_run(version.run_id)
+    run_id = registry._client().get_model_version(registry.model_name, "1").run_id
+    assert run_id is not None
+    run = registry._client().get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["labelled_rows"] > 0
-    assert registry.run_url(run.info) == f"{tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{version.run_id}"
+    assert registry.run_url(run.info) == f"{tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
     assert registry.signature_matches("1")  # after the files were fetched and compared
 
     with platform.lake.connect() as connection:

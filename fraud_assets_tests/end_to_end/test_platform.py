@@ -18,8 +18,8 @@ from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.resources.lake import Lake, PartitionConflictError
-from fraud_assets.resources.model_registry import AnotherFeedError
-from fraud_assets.resources.promotions import carry_out, decisions
+from fraud_assets.resources.models.promotions import apply_decision, decisions
+from fraud_assets.resources.models.registry import AnotherFeedError
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
@@ -124,7 +124,7 @@ def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_
         run_config={"ops": {"fraud_isolation_forest": {"config": {"random_state": 7}}}},
     )
     assert result.success
-    carry_out(
+    apply_decision(
         scored_platform.lake,
         scored_platform.model_registry,
         "2",
@@ -149,7 +149,7 @@ def test_what_a_person_set_is_not_decided_about_again(scored_platform: TestPlatf
     assert training.execute_in_process(instance=scored_platform.instance).success
     assert scored_platform.model_registry.prod_version() == "2"
     arguments = {"decided_by": "a person", "reason": "version 2 is worse", "provenance": {}}
-    carry_out(scored_platform.lake, scored_platform.model_registry, "1", move="rolled back", **arguments)
+    apply_decision(scored_platform.lake, scored_platform.model_registry, "1", move="rolled back", **arguments)
 
     again = dg.Definitions.merge(
         scored_platform.definitions, dg.Definitions(jobs=[dg.define_asset_job("again", selection=["prod_model"])])

@@ -7,9 +7,11 @@ import dagster as dg
 import numpy as np
 
 from fraud_assets.model import training
-from fraud_assets.model.records import minus_prod, prod_scorer
-from fraud_assets.resources.model_registry import mark_mlflow_run_failed, tracked_run
-from fraud_assets.resources.promotions import decisions, roll_back
+from fraud_assets.model.estimates import minus_prod, prod_scorer
+from fraud_assets.model.rows import read_training_rows
+from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
+from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions
+from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
 from fraud_assets_tests.platform import TestPlatform
 
@@ -41,25 +43,18 @@ def register_trained_on_shuffled_columns(platform: TestPlatform) -> dg.ExecuteIn
     """Register a forest that saw version 1's training rows, each column in an order of its own; else like version 1."""
     registry, lake = platform.model_registry, platform.lake
     tags = registry.version_tags("1")
-    keys = [key for key in platform.state().silver if tags["train_start"] <= key <= tags["train_end"]]
+    keys = TrainingFacts.from_tags(tags).training_keys(platform.state().silver)
 
     @dg.asset(hooks={mark_mlflow_run_failed})
     def shuffled_forest(mlflow: dg.ResourceParam[Any]) -> None:
         with lake.connect() as connection:
-            rows = training.read_training_rows(connection, lake.select(SILVER_TRANSACTIONS, keys=keys), max_rows=10_000)
+            rows = read_training_rows(connection, lake.select(SILVER_TRANSACTIONS, keys=keys), max_rows=10_000)
         assert len(rows) == int(tags["training_rows"])
         generator = np.random.default_rng(1)
         shuffled = rows.assign(**{name: generator.permutation(rows[name]) for name in rows})
-        trained = training.train(shuffled, training.TrainingParameters())
+        trained = training.train(shuffled, TrainingParameters())
         mlflow.log_param("columns", "shuffled")
-        registry.register(
-            trained.pipeline,
-            scorer=trained.scorer,
-            threshold=trained.threshold,
-            training_distribution=trained.distribution,
-            input_example=trained.example(),
-            tags={name: value for name, value in tags.items() if name != "dagster_run_id"},
-        )
+        registry.register(trained, tags={name: value for name, value in tags.items() if name != "dagster_run_id"})
 
     return dg.materialize(
         [shuffled_forest],
@@ -115,31 +110,32 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     result = train(scored_platform, same_trees_as="1", alert_share=0.01)
 
     assert result.success
-    [first, second] = registry.versions()
-    of_trees = {"threshold", "alert_share", "files_digest", "dagster_run_id", "same_trees_as"}
-    kept = {name: value for name, value in first.tags.items() if name not in of_trees}
-    assert kept == {name: value for name, value in second.tags.items() if name not in of_trees}
+    [first, second] = registry.versions().values()
+    own = {"threshold", "alert_share", "files_digest", "dagster_run_id", "same_trees_as", DECISION_TAG}
+    kept = {name: value for name, value in first.items() if name not in own}
+    assert kept == {name: value for name, value in second.items() if name not in own}
     assert {"train_start", "training_data_version", "silver_table_version", "scikit_learn_version"} <= set(kept)
-    assert (second.tags["same_trees_as"], second.tags["alert_share"]) == ("1", "0.01")
+    assert (second["same_trees_as"], second["alert_share"]) == ("1", "0.01")
     assert registry.training_distribution("2") == registry.training_distribution("1")
     assert registry.prod_version() == "2"  # evaluated, and promoted by the same gate
     assert decisions(scored_platform.lake)[0]["decided_by"] == "gate"
 
     # The asset, the Dagster run and the MLflow run name one another.
     metadata = shown(result, "fraud_isolation_forest")
-    assert second.run_id is not None
-    run = registry._client().get_run(second.run_id)
+    run_id = registry._client().get_model_version(registry.model_name, "2").run_id
+    assert run_id is not None
+    run = registry._client().get_run(run_id)
     dagster_run = scored_platform.instance.get_run_by_id(result.run_id)
     assert dagster_run is not None
-    assert metadata["mlflow_run_id"] == dagster_run.tags["fraud_assets/mlflow_run_id"] == second.run_id
-    assert run.data.tags["dagster_run_id"] == second.tags["dagster_run_id"] == result.run_id
-    assert metadata["threshold"] == float(second.tags["threshold"]) > 0.0
+    assert metadata["mlflow_run_id"] == dagster_run.tags["fraud_assets/mlflow_run_id"] == run_id
+    assert run.data.tags["dagster_run_id"] == second["dagster_run_id"] == result.run_id
+    assert metadata["threshold"] == float(second["threshold"]) > 0.0
     assert run.data.params["training_data_version"] == metadata["training_data_version"]
     assert run.inputs is not None
     [data] = run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == (
         "silver.silver_transactions_base",
-        second.tags["training_data_version"],
+        second["training_data_version"],
     )
     assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
 
@@ -195,8 +191,9 @@ def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_by_that_run(
 
     assert scored_platform.state().gold["2026-01-07"].of["model_version"] == "1"
     assert (decisions(scored_platform.lake)[0]["model_version"], registry.prod_version()) == ("1", "1")
-    moved = roll_back(scored_platform.lake, registry, decided_by="ana", reason="back", provenance={})
-    assert (moved.version, moved.previous) == ("2", "1")
+    said = {"decided_by": "ana", "reason": "back"}
+    decided = apply_decision(scored_platform.lake, registry, None, move="rolled back", **said, provenance={})
+    assert (decided["model_version"], decided["previous_version"]) == ("2", "1")
     assert [(row["decision"], row["model_version"], row["decided_by"]) for row in decisions(scored_platform.lake)] == [
         ("rolled back", "2", "ana"),
         ("promoted", "1", "unknown"),

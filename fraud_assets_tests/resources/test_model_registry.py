@@ -23,25 +23,17 @@ from mlflow.exceptions import MlflowException
 from sklearn.pipeline import Pipeline
 
 from fraud_assets.model.scorer import Scorer
-from fraud_assets.model.training import (
-    PipelineScorer,
-    TrainingParameters,
-    describe_training,
-    fit_pipeline,
-    fraud_score,
-)
-from fraud_assets.resources import model_registry
-from fraud_assets.resources.model_registry import (
-    ModelRegistry,
-    NoModelError,
-    RegistrationError,
-    TamperedVersionError,
-    mark_mlflow_run_failed,
-    tracked_run,
-)
+from fraud_assets.model.training import PipelineScorer, Trained, describe_training
+from fraud_assets.model.training_facts import TrainingParameters
+from fraud_assets.resources.models import registration
+from fraud_assets.resources.models.local_scorers import LocalScorers
+from fraud_assets.resources.models.registration import RegistrationError
+from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
+from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
+from fraud_assets.resources.models.version_files import TamperedVersionError
 from fraud_assets.silver.contract import as_features
 from fraud_assets_tests.depth import FULL
-from fraud_assets_tests.model.test_training import made_features
+from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, made_features
 
 NAME = "fraud_isolation_forest"
 
@@ -84,22 +76,34 @@ def scorer(pipeline: Pipeline) -> Scorer:
 
 def registry_in(data_dir: Path, **settings: Any) -> ModelRegistry:
     return ModelRegistry(
-        feed="simulated",
+        source_name="simulated",
         tracking_uri=f"sqlite:///{data_dir}/mlflow/mlflow.db",
         data_dir=str(data_dir),
         **{"model_name": NAME, **settings},
     )
 
 
-def register(registry: ModelRegistry, pipeline: Pipeline, features: pd.DataFrame, **arguments: Any) -> str:
+def trained_by(
+    pipeline: Pipeline, features: pd.DataFrame, *, scorer: Scorer | None = None, threshold: float = 0.0
+) -> Trained:
+    return Trained(pipeline, scorer, threshold, describe_training(features, fraud_score(pipeline, features)))
+
+
+def register(
+    registry: ModelRegistry,
+    pipeline: Pipeline,
+    features: pd.DataFrame,
+    *,
+    tags: dict[str, str] | None = None,
+    **trained: Any,
+) -> str:
     """Register inside an MLflow run, as the tracked run does it."""
     registry.prepare()
     with registry.as_mlflow_default():
         mlflow.set_experiment(registry.experiment_name)
         mlflow.start_run()
         try:
-            defaults = {"scorer": None, "input_example": features.head(5), "tags": {}}
-            return registry.register(pipeline, **{**defaults, **arguments})
+            return registry.register(trained_by(pipeline, features, **trained), tags=tags or {})
         finally:
             mlflow.end_run()
 
@@ -118,7 +122,7 @@ def test_asking_a_registry_that_does_not_exist_creates_nothing(tmp_path):
     registry = registry_in(tmp_path / "nowhere")
     assert registry.prod_version() is None
     assert registry.latest_version() is None
-    assert registry.versions() == []
+    assert registry.versions() == {}
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -126,10 +130,11 @@ def test_asking_a_registry_that_does_not_exist_does_not_import_mlflow(tmp_path):
     in_a_new_process(
         f"""
         import sys
-        from fraud_assets.resources.model_registry import ModelRegistry, tracked_run
+        from fraud_assets.resources.models.registry import ModelRegistry
+        from fraud_assets.resources.models.tracked_run import tracked_run
 
         registry = ModelRegistry(
-            feed="simulated", tracking_uri="sqlite:///{tmp_path}/no.db", model_name="m", data_dir="{tmp_path}"
+            source_name="simulated", tracking_uri="sqlite:///{tmp_path}/no.db", model_name="m", data_dir="{tmp_path}"
         )
         assert registry.prod_version() is None
         loaded = {{"mlflow", "dagster_mlflow", "sklearn", "pandas", "numba"}} & set(sys.modules)
@@ -155,10 +160,10 @@ def test_the_experiment_keeps_its_artifacts_in_the_data_directory(registry):
 
 def test_three_processes_prepare_one_empty_database_at_once(tmp_path):
     code = f"""
-        from fraud_assets.resources.model_registry import ModelRegistry
+        from fraud_assets.resources.models.registry import ModelRegistry
 
         ModelRegistry(
-            feed="simulated",
+            source_name="simulated",
             tracking_uri="sqlite:///{tmp_path}/mlflow/mlflow.db",
             model_name="m",
             data_dir="{tmp_path}",
@@ -248,8 +253,8 @@ def test_two_versions_in_one_process_score_each_with_its_own_data(registry, pipe
 def test_two_versions_in_one_process_run_each_its_own_code(registry, pipeline, features, tmp_path, monkeypatch):
     own = register(registry, pipeline, features)
     later_release = tmp_path / "pyfunc_loader.py"
-    later_release.write_text(model_registry._LOADER.read_text() + "\nFraudModel.release = 2\n")
-    monkeypatch.setattr(model_registry, "_LOADER", later_release)
+    later_release.write_text(registration._LOADER.read_text() + "\nFraudModel.release = 2\n")
+    monkeypatch.setattr(registration, "_LOADER", later_release)
     later = register(registry, pipeline, features)
     releases = [getattr(load_pyfunc(registry, version)._model_impl, "release", 1) for version in (own, later, own)]
     assert releases == [1, 2, 1]
@@ -275,7 +280,7 @@ def test_a_model_that_scores_otherwise_than_its_pipeline_is_not_registered(
 ):
     with pytest.raises(RegistrationError, match="differently"):
         register(registry, pipeline, features, scorer=Scorer.from_pipeline(other_pipeline))
-    assert registry.versions() == []
+    assert registry.versions() == {}
 
 
 def test_versions_carry_their_tags_and_the_run_that_made_them(registry, pipeline, features):
@@ -285,8 +290,8 @@ def test_versions_carry_their_tags_and_the_run_that_made_them(registry, pipeline
     tags = registry.version_tags("1")
     assert len(tags.pop("files_digest")) == 64
     assert tags == {"train_start": "2026-01-01", "threshold": "0.0", "feed": "simulated"}
-    assert [one.version for one in registry.versions()] == ["1", "2"]
-    assert all(one.run_id for one in registry.versions())
+    assert list(registry.versions()) == ["1", "2"]
+    assert all(registry._client().get_model_version(NAME, version).run_id for version in registry.versions())
 
 
 def test_prod_is_where_it_was_set_last_by_us_or_by_hand(registry, pipeline, features):
@@ -310,10 +315,10 @@ def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pi
     in_a_new_process(
         f"""
         import sys
-        from fraud_assets.resources.model_registry import ModelRegistry
+        from fraud_assets.resources.models.registry import ModelRegistry
 
         registry = ModelRegistry(
-            feed="simulated",
+            source_name="simulated",
             tracking_uri="{registry.tracking_uri}",
             model_name="{NAME}",
             data_dir="{registry.data_dir}",
@@ -323,6 +328,23 @@ def test_a_registered_scorer_needs_no_mlflow_scikit_learn_or_pandas(registry, pi
         assert not loaded, loaded
         """
     )
+
+
+def test_a_copy_on_this_disk_needs_no_dagster_either(registry, pipeline, features, scorer):
+    version = register(registry, pipeline, features, scorer=scorer)
+    in_a_new_process(
+        f"""
+        import sys
+        from pathlib import Path
+        from fraud_assets.resources.models.local_scorers import LocalScorers
+
+        folder = Path("{registry.data_dir}") / "models"
+        assert LocalScorers(folder, "{registry.tracking_uri}", "{NAME}").load("{version}") is not None
+        loaded = {{"dagster", "mlflow", "sklearn", "pandas", "numba"}} & set(sys.modules)
+        assert not loaded, loaded
+        """
+    )
+    assert LocalScorers(Path(registry.data_dir) / "models", registry.tracking_uri, NAME).load("2") is None
 
 
 def test_a_missing_scorer_is_fetched_from_the_registry(registry, pipeline, features, scorer):
@@ -377,8 +399,7 @@ def whole_version(migrated_database, pipeline, features, scorer, tmp_path_factor
     (data_dir / "mlflow").mkdir()
     shutil.copy(migrated_database, data_dir / "mlflow" / "mlflow.db")
     registry = registry_in(data_dir)
-    distribution = describe_training(features, fraud_score(pipeline, features))
-    register(registry, pipeline, features, scorer=scorer, training_distribution=distribution)
+    register(registry, pipeline, features, scorer=scorer)
     return registry
 
 
@@ -461,7 +482,7 @@ def test_a_missing_and_an_added_file_are_found_too(whole_version, tampered, chan
 
 def test_a_version_without_a_digest_is_not_loaded(whole_version, tampered):
     digest = whole_version.version_tags("1")["files_digest"]
-    whole_version.delete_version_tag("1", "files_digest")
+    whole_version.set_version_tag("1", "files_digest", None)
     try:
         with pytest.raises(TamperedVersionError, match=r"without a digest.*training_job"):
             whole_version.load_pipeline("1")
@@ -494,7 +515,7 @@ def test_a_version_keeps_how_its_training_rows_were_distributed(whole_version, f
     assert kept["rows"] == 600
     assert set(kept["quantiles"]) == {*features.columns, "fraud_score"}
     assert kept["quantiles"]["TransactionAmt"][-1] == features["TransactionAmt"].max()
-    run_id = whole_version.versions()[0].run_id
+    run_id = whole_version._client().get_model_version(NAME, "1").run_id
     assert "training_distribution.json" in [file.path for file in whole_version._client().list_artifacts(run_id)]
 
 
@@ -608,14 +629,14 @@ def test_a_version_registered_in_a_tracked_run_links_to_it(registry, pipeline, f
     @dg.asset(hooks={mark_mlflow_run_failed})
     def fraud_isolation_forest(model_registry: ModelRegistry, mlflow: dg.ResourceParam[Any]) -> str:
         mlflow.log_param("trees", 10)
-        return model_registry.register(pipeline, scorer=None, input_example=features.head(5), tags={})
+        return model_registry.register(trained_by(pipeline, features), tags={})
 
     result = dg.materialize(
         [fraud_isolation_forest],
         resources={"model_registry": registry, "mlflow": tracked_run, "io_manager": dg.mem_io_manager},
     )
-    (version,) = registry.versions()
-    assert version.run_id == mlflow_runs(registry)[result.run_id].info.run_id
+    run_id = registry._client().get_model_version(NAME, "1").run_id
+    assert run_id == mlflow_runs(registry)[result.run_id].info.run_id
 
 
 def test_dagster_mlflow_is_called_with_every_setting_it_insists_on():

@@ -1,12 +1,13 @@
 """Promotions: `@prod` and its record agree, also after a process was killed between any two steps."""
 
+import json
 import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from fraud_assets.model.promotion import prod_after, version_before
 from fraud_assets.resources.lake import Lake, open_lake
-from fraud_assets.resources.model_registry import FEED_TAG, ModelRegistry, NoModelError
-from fraud_assets.resources.promotions import PENDING_TAG, Moved, carry_out, decisions, roll_back, settle
+from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions, reconcile
+from fraud_assets.resources.models.registry import FEED_TAG, ModelRegistry, NoModelError
 from fraud_assets_tests.depth import FULL, cases
 from fraud_assets_tests.platform import TestPlatform
 
@@ -26,7 +27,7 @@ VERSIONS = ("1", "2", "3")
 
 def registry_in(data_dir: Path) -> ModelRegistry:
     return ModelRegistry(
-        feed="simulated",
+        source_name="simulated",
         tracking_uri=f"sqlite:///{data_dir}/mlflow/mlflow.db",
         model_name=NAME,
         data_dir=str(data_dir),
@@ -60,13 +61,22 @@ def registry(data_dir: Path) -> ModelRegistry:
     return registry_in(data_dir)
 
 
-def promote(lake: Lake, registry: ModelRegistry, version: str, **arguments: Any) -> Moved:
+class Moved(NamedTuple):
+    """The version behind @prod, and the one before the decision."""
+
+    version: str | None
+    previous: str | None
+
+
+def promote(lake: Lake, registry: ModelRegistry, version: str | None, **arguments: Any) -> Moved:
     said = {"move": "promoted", "decided_by": "ana", "reason": "for a test", "provenance": {}, **arguments}
-    return carry_out(lake, registry, version, **said)
+    row = apply_decision(lake, registry, version, **said)
+    assert row in decisions(lake)
+    return Moved(registry.prod_version(), row["previous_version"])
 
 
 def go_back(lake: Lake, registry: ModelRegistry) -> Moved:
-    return roll_back(lake, registry, decided_by="ben", reason="for a test", provenance={})
+    return promote(lake, registry, None, move="rolled back", decided_by="ben")
 
 
 def tick(platform: TestPlatform, cursor: str | None) -> str | None:
@@ -92,8 +102,11 @@ def recorded(lake: Lake) -> list[tuple[str, str, str | None, str]]:
     ]
 
 
-def pending(registry: ModelRegistry) -> list[str]:
-    return [one.version for one in registry.versions() if PENDING_TAG in one.tags]
+def unrecorded(lake: Lake, registry: ModelRegistry) -> list[str]:
+    """The versions whose tag tells of a decision that the record does not tell of."""
+    rows = [{**row, "decided_at": row["decided_at"].isoformat()} for row in decisions(lake)]
+    tags = {version: said[DECISION_TAG] for version, said in registry.versions().items() if DECISION_TAG in said}
+    return [version for version, row in tags.items() if json.loads(row) not in rows]
 
 
 # --- moves and their record ---
@@ -111,7 +124,7 @@ def test_every_decision_is_recorded_with_who_from_to_and_why(lake, registry):
         ("rolled back", "1", "3", "ben"),
     ]
     assert registry.prod_version() == "1"
-    assert pending(registry) == []
+    assert unrecorded(lake, registry) == []
 
 
 def test_rolling_back_twice_goes_back_two_versions_and_then_no_further(lake, registry):
@@ -134,7 +147,7 @@ def test_a_move_made_in_mlflow_itself_is_recorded_once_and_can_be_rolled_back(la
     promote(lake, registry, "1")
     registry._client().set_registered_model_alias(NAME, "prod", "3")
     for _ in range(2):
-        settle(lake, registry)
+        reconcile(lake, registry)
     assert recorded(lake)[1:] == [("promoted", "3", "1", "unknown")]
     assert decisions(lake)[0]["reason"] == "moved in MLflow itself"
     assert go_back(lake, registry) == Moved("1", "3")
@@ -157,18 +170,18 @@ def test_a_run_and_a_tick_of_the_sensor_record_a_move_made_in_mlflow_itself(lake
     assert recorded(lake)[1:] == [("promoted", "3", "1", "unknown"), ("withdrawn", "3", "3", "unknown")]
 
 
-def test_a_tick_settles_only_where_prod_moved_since_it_last_did(lake, registry, data_dir, instance, monkeypatch):
+def test_a_tick_reconciles_only_where_prod_moved_since_it_last_did(lake, registry, data_dir, instance, monkeypatch):
     promote(lake, registry, "1")
     platform = TestPlatform(data_dir, instance)
     cursor = tick(platform, None)
     assert cursor == "1"
-    settled: list[str] = []
-    monkeypatch.setattr("fraud_assets.automation.sensors.settle", lambda *_: settled.append("once"))
+    reconciled: list[str] = []
+    monkeypatch.setattr("fraud_assets.automation.sensors.reconcile", lambda *_: reconciled.append("once"))
     assert tick(platform, cursor) == "1"
-    assert settled == []
+    assert reconciled == []
     registry._client().set_registered_model_alias(NAME, "prod", "2")
     assert tick(platform, cursor) == "2"
-    assert settled == ["once"]
+    assert reconciled == ["once"]
 
 
 def test_a_rollback_sees_a_move_that_was_made_in_mlflow_a_moment_ago(lake, registry):
@@ -183,14 +196,14 @@ def test_an_alias_taken_away_in_mlflow_is_recorded_and_a_rollback_puts_it_back(l
     promote(lake, registry, "2")
     registry._client().delete_registered_model_alias(NAME, "prod")
     for _ in range(2):
-        settle(lake, registry)
+        reconcile(lake, registry)
     assert recorded(lake)[2:] == [("withdrawn", "2", "2", "unknown")]
     assert go_back(lake, registry) == Moved("2", None)
     assert go_back(lake, registry) == Moved("1", "2")
 
 
-def test_settling_before_there_is_a_model_leaves_nothing_behind(tmp_path):
-    settle(open_lake(tmp_path / "data"), registry_in(tmp_path / "data"))
+def test_reconciling_before_there_is_a_model_leaves_nothing_behind(tmp_path):
+    reconcile(open_lake(tmp_path / "data"), registry_in(tmp_path / "data"))
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".locks"]
 
 
@@ -238,7 +251,7 @@ def test_a_rollback_undoes_the_last_move_that_was_not_undone(moves):
 
 # --- a process that is killed between two steps ---
 
-STEPS = ("announced", "moved", "recorded", "finished")
+STEPS = ("announced", "moved", "recorded")
 """What a move does, one after the other; a process is killed before the first and after each."""
 
 
@@ -262,7 +275,6 @@ def die_after(steps: int) -> None:
         (ModelRegistry, "set_version_tag"),
         (ModelRegistry, "set_prod"),
         (Lake, "replace_partition"),
-        (ModelRegistry, "delete_version_tag"),
     ):
         setattr(owner, name, counted(getattr(owner, name)))
 
@@ -306,15 +318,15 @@ def test_a_move_that_is_killed_leaves_one_prod_and_a_truthful_record(lake, regis
         "rolled back": ("1", ("rolled back", "1", "2", "ben")),
     }[move]
     assert prod == (version if moved else "2")
-    for _ in range(2):  # settling again changes nothing
-        settle(lake, registry)
+    for _ in range(2):  # reconciling again changes nothing
+        reconcile(lake, registry)
         assert registry.prod_version() == prod
         assert recorded(lake) == [*before, *([row] if moved else [])]
-        assert pending(registry) == []
+        assert unrecorded(lake, registry) == []
     assert promote(lake, registry, "3" if prod != "3" else "1").previous == prod
 
 
-def test_what_a_dead_process_announced_is_settled_by_the_next_decision(lake, registry, data_dir, processes):
+def test_what_a_dead_process_announced_is_reconciled_by_the_next_decision(lake, registry, data_dir, processes):
     promote(lake, registry, "1")
     child = processes.Process(target=move_and_die, args=(str(data_dir), "by a person", 2))
     child.start()
@@ -343,7 +355,7 @@ def test_a_move_killed_once_the_alias_stood_is_recorded_by_the_next_run_or_tick(
     else:
         tick(platform, cursor)
     assert recorded(lake)[1:] == [("promoted", "3", "1", "ana")]
-    assert pending(registry) == []
+    assert unrecorded(lake, registry) == []
 
 
 def decide_at_once(data_dir: str, version: str, barrier: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.model_registry import ModelRegistry, RegisteredVersion
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import evaluated_labels_digest, read_state, silver_data_digest, silver_states
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
@@ -33,8 +33,8 @@ class Registry(ModelRegistry):
     def prod_version(self) -> str | None:
         return self.prod
 
-    def versions(self) -> list[RegisteredVersion]:
-        return [RegisteredVersion(version, None, {}) for version in self.registered]
+    def versions(self) -> dict[str, dict[str, str]]:
+        return {version: {} for version in self.registered}
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def state_of(
 ) -> PlatformState:
     zone = LandingZone(data_dir=lake.data_dir, source=make_source(tmp_path))
     registry = Registry(
-        feed="simulated",
+        source_name="simulated",
         tracking_uri="sqlite:///none.db",
         registry_uri=None,
         model_name="none",

@@ -10,8 +10,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,7 +17,7 @@ FILES = "files.json"
 """Name of the list of a version's files: path to sha256."""
 
 _NOT_LISTED = frozenset({FILES, "MLmodel", "registered_model_meta"})
-# MLflow writes the other two after the list was made; the registry's digest covers MLmodel, too.
+"""MLflow writes the other two after the list was made; the registry's digest covers MLmodel, too."""
 
 
 class ChangedFilesError(RuntimeError):
@@ -67,12 +65,11 @@ def changed_files(root: Path) -> list[str]:
         listed = dict(json.loads((root / FILES).read_text()))
     except (OSError, ValueError, TypeError):
         return [f"{FILES} is missing or damaged"]
-    found = file_digests(root)
-    added = [name for name in found if name not in {*listed, *_NOT_LISTED}]
+    found = {name: digest for name, digest in file_digests(root).items() if name in listed or name not in _NOT_LISTED}
     return [
-        *(f"{name} was changed" for name in listed if name in found and found[name] != listed[name]),
-        *(f"{name} is missing" for name in listed if name not in found),
-        *(f"{name} was added" for name in added),
+        f"{name} {'was added' if name not in listed else 'was changed' if name in found else 'is missing'}"
+        for name in sorted({*listed, *found})
+        if listed.get(name) != found.get(name)
     ]
 
 
@@ -94,17 +91,15 @@ def _load_pyfunc(path: str) -> FraudModel:
 
 
 def _compiled_score(folder: Path):
-    if not folder.is_dir():
-        return None
     try:
         from fraud_assets.model.scorer import Scorer, ScorerArtifactError
     except ImportError:
         return None
     try:
         scorer = Scorer.load(folder)
-    except ScorerArtifactError:  # Made for another scikit-learn: the pipeline is right there.
+    except ScorerArtifactError:  # There is none, or it is for another scikit-learn: the pipeline is right there.
         return None
-    return lambda features: scorer.score(features.to_numpy(np.float64))
+    return lambda features: scorer.score(features.to_numpy("float64"))
 
 
 def _pipeline_score(root: Path):

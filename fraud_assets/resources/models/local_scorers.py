@@ -1,0 +1,61 @@
+"""Compiled scorers on this disk: a copy of each version's that scored here, under `models/<version>/`.
+
+Needs neither Dagster nor MLflow, so that a service or a Spark executor can score with a copy. Does not belong here:
+fetching a version's files and comparing them with what was registered (`registry`).
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from filelock import FileLock
+
+from fraud_assets.digests import digest_file
+from fraud_assets.model.scorer import Scorer, ScorerArtifactError
+
+_ORIGIN_FILE: Final = "registered_as.json"
+"""Says beside a copy which version it was taken from, and names the digest of its manifest, which covers the rest."""
+
+
+@dataclass(frozen=True)
+class LocalScorers:
+    """The compiled scorers of one registered model, each bound to the version that it was taken from."""
+
+    folder: Path
+    registry: str
+    model_name: str
+
+    def load(self, version: str) -> Scorer | None:
+        """Return the version's compiled scorer; None where no whole copy of it, for this scikit-learn, is here.
+
+        The registry is not asked. Whoever may write both a scorer and the note of its origin into the folder is
+        believed; they could write tables, too.
+        """
+        copy = self.folder / version
+        try:
+            if json.loads((copy / _ORIGIN_FILE).read_text()) == self._origin(version, copy):
+                return Scorer.load(copy)
+        except (OSError, ValueError, ScorerArtifactError):
+            pass
+        return None
+
+    def put(self, version: str, saved: Path) -> None:
+        """Copy a folder that `Scorer.save` wrote: whole or not at all, over whatever was there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"), TemporaryDirectory(dir=self.folder, prefix=".") as scratch:
+            copy = shutil.copytree(saved, Path(scratch) / "new")
+            (copy / _ORIGIN_FILE).write_text(json.dumps(self._origin(version, copy)))
+            if (self.folder / version).exists():
+                (self.folder / version).rename(Path(scratch) / "old")
+            copy.rename(self.folder / version)
+
+    def _origin(self, version: str, copy: Path) -> dict[str, str]:
+        return {
+            "registry": self.registry,
+            "model_name": self.model_name,
+            "version": version,
+            "manifest_digest": digest_file(copy / "manifest.json"),
+        }

@@ -1,0 +1,127 @@
+"""Moves `@prod` and keeps the record of it: every decision about a version is a row of `model.promotions`.
+
+The alias and the record lie in two stores, so a decision is written on the version first: whoever comes after a process
+that died on the way knows from that tag and the alias how far it came. Whether to promote, and where a rollback leads,
+is decided in `fraud_assets.model.promotion`. See docs/adr/0010-promotion-in-steps.md.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+
+from fraud_assets.model.promotion import Move, prod_after, version_before
+from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.models.registry import SILVER_DATA_TAG, ModelRegistry, NoModelError
+from fraud_assets.resources.tables import PROMOTIONS
+
+DECISION_TAG: Final = "promotion_decision"
+"""Tag of a version: the row of the latest decision about it, before that is carried out and ever after."""
+
+
+def decisions(lake: Lake) -> list[dict[str, Any]]:
+    """Return every decision, the latest first."""
+    with lake.connect() as connection:
+        return connection.sql(f"FROM {lake.select(PROMOTIONS)} ORDER BY decided_at DESC").to_arrow_table().to_pylist()
+
+
+def apply_decision(
+    lake: Lake,
+    model_registry: ModelRegistry,
+    version: str | None,
+    *,
+    move: Move,
+    decided_by: str,
+    reason: str,
+    provenance: Mapping[str, str],
+) -> dict[str, Any]:
+    """Carry out one decision and return its row of the record; two at once follow one another.
+
+    Promoted and rolled back point `@prod` at the version, refused leaves it. A process that dies at any point leaves
+    one valid `@prod`; `reconcile` makes the record say where it is.
+
+    Args:
+        lake: where the record goes.
+        model_registry: where `@prod` is.
+        version: the version decided about; None for the one that was behind `@prod` before, and again the one before.
+        move: what is decided.
+        decided_by: the gate, or a person.
+        reason: why, in words.
+        provenance: goes into the record's commit.
+
+    Raises:
+        NoModelError: there is no such version; nothing is changed or recorded.
+    """
+    with lake.hold("promotions"):
+        _reconcile(lake, model_registry)
+        version = version or version_before(decisions(lake))
+        if version is None:
+            raise NoModelError(
+                "There is no version to go back to: no earlier one is recorded. "
+                "`fraud-assets promote VERSION` sets any registered version."
+            )
+        tags, before = model_registry.version_tags(version), model_registry.prod_version()
+        row = _row(version, tags, before, move, decided_by, reason)
+        model_registry.set_version_tag(version, DECISION_TAG, json.dumps(row, default=datetime.isoformat))
+        if move != "refused":
+            model_registry.set_prod(version)
+        _record(lake, row, provenance)
+        return row
+
+
+def reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
+    """Make the record say where `@prod` is: finish or drop what a dead process left, record moves made in MLflow.
+
+    Several moves made in MLflow itself since the last time are one row. Where no model is registered yet, MLflow is
+    not even imported.
+    """
+    with lake.hold("promotions"):
+        _reconcile(lake, model_registry)
+
+
+def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
+    versions = model_registry.versions()
+    if not versions:
+        return
+    prod, history = model_registry.prod_version(), decisions(lake)
+    for version, row in ((version, _row_of(tags)) for version, tags in versions.items()):
+        if row is None or row in history:
+            continue
+        if version == prod:
+            _record(lake, row, {"command": "reconcile"})
+            history.insert(0, row)
+        else:  # The process died before it moved the alias: nothing was done, and nothing is recorded.
+            model_registry.set_version_tag(version, DECISION_TAG, None)
+    recorded = prod_after(history)
+    moved = prod or recorded
+    if prod != recorded and moved is not None:
+        move, how = ("promoted", "moved") if prod else ("withdrawn", "@prod was taken away")
+        row = _row(moved, versions.get(moved, {}), recorded, move, "unknown", f"{how} in MLflow itself")
+        _record(lake, row, {"command": "reconcile"})
+
+
+def _row(
+    version: str, tags: Mapping[str, str], before: str | None, move: Move, decided_by: str, reason: str
+) -> dict[str, Any]:
+    return {
+        "decided_at": datetime.now(tz=UTC),
+        "decision": move,
+        "previous_version": before,
+        "decided_by": decided_by,
+        "reason": reason,
+        "silver_data_version": tags.get(SILVER_DATA_TAG),
+        "model_version": version,
+    }
+
+
+def _row_of(tags: Mapping[str, str]) -> dict[str, Any] | None:
+    row = json.loads(tags.get(DECISION_TAG, "null"))
+    return row and {**row, "decided_at": datetime.fromisoformat(row["decided_at"])}
+
+
+def _record(lake: Lake, row: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
+    earlier = [old for old in decisions(lake) if old["model_version"] == row["model_version"]]
+    table = pa.Table.from_pylist([*earlier, dict(row)], schema=PROMOTIONS.schema)
+    lake.replace_partition(PROMOTIONS, row["model_version"], table, provenance=provenance)

@@ -1,0 +1,270 @@
+"""The registered versions of one model: their tags, the alias `@prod`, and what is loaded of them.
+
+Belongs here: the one Dagster resource that assets use. Does not belong here: whether to promote (`model.promotion`) and
+the record of it (`promotions`), what to train on, any table.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import dagster as dg
+
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.gold.predictions import RowScorer
+from fraud_assets.resources.models.local_scorers import LocalScorers
+from fraud_assets.resources.models.mlflow_process import another_was_first, client, mlflow_default, sqlite_file
+from fraud_assets.resources.models.registration import DISTRIBUTION_FILE, SCORER_FOLDER, contract_signature, log_model
+from fraud_assets.resources.models.version_files import download, files_digest, verify_files
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
+    from sklearn.pipeline import Pipeline
+
+    from fraud_assets.model.training import Trained
+
+FEED_TAG: Final = "feed"
+"""Tag of a version: the name of the source that it was trained on."""
+
+RUN_TAG: Final = "dagster_run_id"
+"""Tag of a version: the Dagster run that registered it."""
+
+SILVER_DATA_TAG: Final = "silver_data_version"
+"""Tag of a version: digest of all Silver partitions when it was trained."""
+
+FILES_TAG: Final = "files_digest"
+"""Tag of a version: digest over all its files, checked before any of them is loaded."""
+
+THRESHOLD_TAG: Final = "threshold"
+"""Tag of a version: a row whose score lies above it is an anomaly."""
+
+PROD_ALIAS: Final = "prod"
+"""The alias whose version scores; MLflow shows it as `@prod`."""
+
+_MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
+_Answer = TypeVar("_Answer")
+_LOG: Final = logging.getLogger(__name__)
+
+
+class RegistryError(FraudAssetsError):
+    """MLflow cannot be reached, or answers with an error; the message names the address."""
+
+
+class AnotherFeedError(RegistryError):
+    """The registry holds a model of that name which was trained on another feed."""
+
+
+class NoModelError(FraudAssetsError):
+    """The registry holds no such model version."""
+
+
+class ModelRegistry(dg.ConfigurableResource):
+    """The registered versions of one model, and the alias `@prod`.
+
+    A version that does not exist raises NoModelError. Whatever loads files of a version compares them with what was
+    registered, and raises TamperedVersionError where they differ.
+    """
+
+    tracking_uri: str
+    registry_uri: str | None = None
+    model_name: str
+    experiment_name: str = "fraud_assets"
+    data_dir: str
+    source_name: str
+
+    # Versions, their tags, and the alias
+
+    def prepare(self) -> None:
+        """Make sure that the database and the experiment exist; safe to call from several processes at once."""
+        if self._client().get_experiment_by_name(self.experiment_name) is None:
+            # An absolute folder for a local database; a server decides by itself.
+            artifacts = (Path(self.data_dir).absolute() / "mlflow" / "artifacts").as_uri()
+            local = sqlite_file(self.tracking_uri) is not None
+            with another_was_first():
+                self._client().create_experiment(self.experiment_name, artifact_location=artifacts if local else None)
+
+    def prod_version(self) -> str | None:
+        """Return the version behind `@prod`, whoever set it, or None.
+
+        Raises:
+            AnotherFeedError: When that version was trained on another feed.
+            RegistryError: When MLflow does not answer.
+        """
+        found = self._ask(lambda client: client.get_model_version_by_alias(self.model_name, PROD_ALIAS))
+        if found is None:
+            return None
+        trained_on = found.tags.get(FEED_TAG, self.source_name)
+        if trained_on != self.source_name:
+            raise AnotherFeedError(
+                f"Version {found.version} of {self.model_name} in {self.tracking_uri} was trained on the feed "
+                f"{trained_on}, and this feed is {self.source_name}. Unset MLFLOW_TRACKING_URI, or set "
+                "FRAUD_MODEL_NAME."
+            )
+        return str(found.version)
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Return the tags of every registered version, oldest first; empty when there is none.
+
+        Raises:
+            RegistryError: When MLflow does not answer.
+        """
+        named = f"name = '{self.model_name}'"
+        found = self._ask(lambda client: client.search_model_versions(named, max_results=10_000)) or ()
+        return {str(one.version): dict(one.tags) for one in sorted(found, key=lambda one: int(one.version))}
+
+    def latest_version(self, *, of_run: str | None = None) -> str | None:
+        """Return the version registered last, or None; the one that a Dagster run registered, where it did."""
+        versions = self.versions()
+        of_this_run = [version for version, tags in versions.items() if of_run and tags.get(RUN_TAG) == of_run]
+        return next(reversed(of_this_run or [*versions]), None)
+
+    def version_tags(self, version: str) -> dict[str, str]:
+        """Return the version's tags."""
+        versions = self.versions()
+        if version not in versions:
+            known = ", ".join(versions) or "none; `fraud-assets run` trains the first"
+            raise NoModelError(f"{self.model_name} has no version {version!r}. Registered: {known}.")
+        return versions[version]
+
+    def set_prod(self, version: str) -> None:
+        """Point `@prod` at the version, in one step."""
+        self.version_tags(version)
+        self._client().set_registered_model_alias(self.model_name, PROD_ALIAS, version)
+
+    def set_version_tag(self, version: str, name: str, value: str | None) -> None:
+        """Say something of the version, or take it back, in one step."""
+        if value is None:
+            self._client().delete_model_version_tag(self.model_name, version, name)
+        else:
+            self._client().set_model_version_tag(self.model_name, version, name, value)
+
+    def register(self, trained: "Trained", *, tags: Mapping[str, str]) -> str:
+        """Return the new version of a model that was logged to the active MLflow run, and seen to work.
+
+        Raises:
+            RegistrationError: When the logged model does not work; nothing is registered then.
+        """
+        with self.as_mlflow_default(), TemporaryDirectory() as scratch:
+            logged, folder = log_model(trained, Path(scratch))
+            said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
+            with another_was_first():
+                self._client().create_registered_model(self.model_name)
+            registered = self._client().create_model_version(
+                self.model_name, logged.model_uri, logged.run_id, tags={**tags, **said}, model_id=logged.model_id
+            )
+            version = str(registered.version)
+            if trained.scorer is not None:
+                self._local_scorers().put(version, folder / SCORER_FOLDER)
+        return version
+
+    # What a version is made of
+
+    def verify(self, version: str) -> None:
+        """Return where the version's files are those that were registered."""
+        with self._verified(version):
+            pass
+
+    def load_pipeline(self, version: str) -> "Pipeline":
+        """Return the fitted pipeline of the version."""
+        with self._verified(version) as folder:
+            from mlflow.sklearn import load_model
+
+            pipeline: Any = load_model(str(folder))
+        return pipeline
+
+    def training_distribution(self, version: str) -> dict[str, Any]:
+        """Return the distribution of features and score over the rows that trained the version."""
+        with self._verified(version) as folder:
+            return json.loads((folder / DISTRIBUTION_FILE).read_text())
+
+    def signature_matches(self, version: str) -> bool:
+        """Return whether the version's signature is exactly the contract's."""
+        with self._verified(version) as folder:
+            from mlflow.models import Model
+
+            return Model.load(str(folder)).signature == contract_signature()
+
+    def scorer(self, version: str) -> RowScorer:
+        """Return what scores as the version does: its compiled scorer, without MLflow once that is on this disk.
+
+        A version without a compiled scorer, or with one of another scikit-learn, is scored by its pipeline: the same
+        bits, slower. A copy on this disk that is not what was put there for this version is fetched again.
+        """
+        local = self._local_scorers()
+        if (scorer := local.load(version)) is not None:
+            return scorer
+        with self._verified(version) as folder:
+            if (folder / SCORER_FOLDER).is_dir():
+                local.put(version, folder / SCORER_FOLDER)
+                if (scorer := local.load(version)) is not None:
+                    return scorer
+            from mlflow.sklearn import load_model
+
+            from fraud_assets.model.training import PipelineScorer
+
+            _LOG.warning("Version %s scores through scikit-learn: no compiled scorer can be used here.", version)
+            pipeline: Any = load_model(str(folder))
+            return PipelineScorer(pipeline, threshold=float(self.version_tags(version)[THRESHOLD_TAG]))
+
+    # The run that is tracked
+
+    def log_training_data(self, *, name: str, location: str, version: int | None, digest: str) -> None:
+        """Make a table's version an input of the active MLflow run: its name, where it lies and a digest, no rows."""
+        with self.as_mlflow_default():
+            import mlflow
+            from mlflow.data.delta_dataset_source import DeltaDatasetSource
+            from mlflow.data.meta_dataset import MetaDataset
+
+            source = DeltaDatasetSource(path=location, delta_table_version=version)
+            mlflow.log_input(MetaDataset(source, name=name, digest=digest), context="training")
+
+    def run_url(self, run: "RunInfo") -> str | None:
+        """Return where MLflow's UI shows the run, or None where no server is known that would show it."""
+        if not self.tracking_uri.startswith("http"):
+            return None
+        return f"{self.tracking_uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
+    def as_mlflow_default(self) -> AbstractContextManager[None]:
+        """Make this store the one that MLflow logs to and loads from while the block runs."""
+        return mlflow_default(self.tracking_uri, self.registry_uri)
+
+    @contextmanager
+    def _verified(self, version: str) -> Iterator[Path]:
+        """Give a verified copy of the version's files; MLflow's defaults are ours meanwhile."""
+        registered_digest = self.version_tags(version).get(FILES_TAG)
+        with self.as_mlflow_default(), TemporaryDirectory() as scratch:
+            folder = download(f"models:/{self.model_name}/{version}", Path(scratch))
+            verify_files(
+                folder, registered_digest, version=f"Version {version} of {self.model_name} in {self._address}"
+            )
+            yield folder
+
+    def _local_scorers(self) -> LocalScorers:
+        return LocalScorers(Path(self.data_dir) / "models", self._address, self.model_name)
+
+    @property
+    def _address(self) -> str:
+        return self.registry_uri or self.tracking_uri
+
+    def _client(self) -> "MlflowClient":
+        return client(self.tracking_uri, self.registry_uri)
+
+    def _ask(self, question: "Callable[[MlflowClient], _Answer]") -> "_Answer | None":
+        """Return MLflow's answer; None where there is no such thing, or no database: asking would create it."""
+        file = sqlite_file(self._address)
+        if file is not None and not file.exists():
+            return None
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return question(self._client())
+        except MlflowException as error:
+            if error.error_code in _MISSING:
+                return None
+            first_line = str(error).splitlines()[0]
+            raise RegistryError(f"MLflow at {self._address} does not answer as it should: {first_line}") from error
