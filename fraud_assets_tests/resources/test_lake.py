@@ -1,5 +1,6 @@
 """The lake on real Delta tables and real processes: nothing torn, nobody waits, errors that say what to do."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -521,10 +523,30 @@ def test_views_of_a_data_directory_that_moved_are_not_current(lake: Lake, tmp_pa
     lake.publish_views()
     moved = open_lake(Path(lake.data_dir).rename(tmp_path / "moved"))
     assert not moved.views_are_current()
+    with moved.read_views() as connection, pytest.raises(duckdb.IOException, match="No files found"):
+        connection.execute("FROM gold.fraud_predictions")
     moved.publish_views()
     assert moved.views_are_current()
     with moved.read_views() as connection:
         assert connection.execute("SELECT count(*) FROM gold.fraud_predictions").fetchall() == [(1,)]
+
+
+def test_views_of_a_copied_data_directory_are_not_current_and_then_show_the_copys_rows(
+    lake: Lake, tmp_path: Path
+) -> None:
+    def shown(lake: Lake) -> list[tuple[Any, ...]]:
+        with lake.read_views() as connection:
+            return connection.execute("SELECT model_version FROM gold.fraud_predictions").fetchall()
+
+    key = "2026-01-05"
+    lake.replace_partition(PREDICTIONS, key, one_row(PREDICTIONS, key, model_version="1"), provenance={})
+    lake.publish_views()
+    copied = open_lake(Path(shutil.copytree(lake.data_dir, tmp_path / "copy")))
+    lake.replace_partition(PREDICTIONS, key, one_row(PREDICTIONS, key, model_version="2"), provenance={})
+    assert not copied.views_are_current()
+    copied.publish_views()
+    shutil.rmtree(lake.data_dir)
+    assert shown(copied) == [("1",)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database", None])
@@ -750,6 +772,13 @@ def test_a_table_says_what_it_is_to_every_delta_reader(lake: Lake) -> None:
         assert {field.name: field.nullable for field in stored.schema().fields} == {
             field.name: field.nullable for field in table.schema
         }
+
+
+def test_pandas_reads_one_version_through_delta_and_too_many_rows_of_the_folder(lake: Lake) -> None:
+    for author in ("ann", "bob"):
+        put(lake, author, [1, 2])
+    assert DeltaTable(path_of(lake, NOTES)).to_pandas()["author"].tolist() == ["bob", "bob"]
+    assert sorted(pd.read_parquet(path_of(lake, NOTES))["author"]) == ["ann", "ann", "bob", "bob"]
 
 
 def test_only_silvers_label_may_be_null(lake: Lake) -> None:
