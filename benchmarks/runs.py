@@ -34,7 +34,7 @@ from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
 

@@ -26,7 +26,7 @@ from fraud_assets.model import scorer_kernels
 from fraud_assets.model.scorer import Scorer, fit_offset
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
 

@@ -103,7 +103,7 @@ def read_evaluation_inputs(lake: Lake, landing_zone: LandingZone, facts: Trainin
     window = (keys[0], keys[-1]) if keys else None
     with lake.connect() as connection:
         everything = lake.select(SILVER_TRANSACTIONS)
-        labels = read_labels(connection, landing_zone.feed, [file.raw for file in label_files], silver=everything)
+        labels = read_labels(connection, landing_zone.source, [file.raw for file in label_files], silver=everything)
         later, earlier = (lake.select(SILVER_TRANSACTIONS, keys=part) for part in (keys, facts.training_keys(built)))
         return EvaluationInputs(
             keys,
