@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -29,17 +29,26 @@ def spill_folder(data_dir: Path) -> Iterator[str]:
     """
     root = data_dir / SPILL
     for left in root.glob("*/"):
-        with suppress(OSError):
-            _remove_if_dead(left)
-    with _folder_in(root) as folder:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield folder
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):  # Someone holds it, or has just removed it.
+            if time.time() - left.stat().st_mtime > _YOUNG_SECONDS:
+                with _held(left):
+                    rmtree(left)
+    with _folder_in(root) as folder, ExitStack() as stack:
+        with suppress(OSError):  # Over NFS folders are not locked; then none of them is removed either.
+            stack.enter_context(_held(Path(folder)))
+        yield folder
     with suppress(OSError):
         root.rmdir()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _folder_in(root: Path) -> TemporaryDirectory[str]:
@@ -48,15 +57,3 @@ def _folder_in(root: Path) -> TemporaryDirectory[str]:
         return TemporaryDirectory(dir=root)
     except OSError:
         return TemporaryDirectory(prefix="fraud_assets-")
-
-
-def _remove_if_dead(folder: Path) -> None:
-    """Remove a folder that no living process holds; raises OSError where one does."""
-    if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        rmtree(folder)
-    finally:
-        os.close(descriptor)
