@@ -15,7 +15,7 @@ import sklearn.ensemble  # noqa: F401 loaded before the clock starts
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks.memory import say
-from fraud_assets.gold.predictions import SCORED_COLUMNS, schema
+from fraud_assets.gold.predictions import GOLD_SCHEMA, SCORED_COLUMNS
 from fraud_assets.silver.contract import FEATURE_NAMES
 
 
@@ -36,7 +36,7 @@ def main(folder: str, key: str, pipeline_file: str) -> None:
     )
     write_deltalake(
         f"{folder}/gold_by_pandas",
-        pa.Table.from_pandas(gold, schema=schema(), preserve_index=False),
+        pa.Table.from_pandas(gold, schema=GOLD_SCHEMA, preserve_index=False),
         mode="overwrite",
         partition_by=["partition_key"],
     )

@@ -103,9 +103,12 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def try_source(source_file: str, file: Path) -> None:
     """Show what a source file makes of a raw file: good rows, refused rows and why. Writes nothing."""
+    from fraud_assets.silver.trial import try_file
+
     source = load_source(source_file)
     with open_lake(Path.cwd()).connect() as connection:
-        console.show_trial(connection, source, RawFile(path=file, name=file.name), source_file=source_file)
+        trial = try_file(connection, source, RawFile(path=file, name=file.name))
+    console.show_trial(trial, source, file, source_file=source_file)
 
 
 @main.command()
@@ -138,8 +141,7 @@ def run() -> None:
 
     with _instance() as instance:
         problems = console.show_progress(run_due(build_definitions(platform.settings), instance, platform))
-    if not platform.lake.views_are_current():
-        platform.lake.publish_views()
+    platform.lake.publish_views()
     console.show_summary(platform.lake, platform.model_registry, landing=platform.landing_zone.look())
     if problems:
         raise click.exceptions.Exit(1)
@@ -213,8 +215,7 @@ def _user() -> str:
 def sql(query: str) -> None:
     """Query the tables, read-only, e.g. "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 5"."""
     platform = _platform()
-    if not platform.lake.views_are_current():
-        platform.lake.publish_views()
+    platform.lake.publish_views()
     console.show_query(platform.lake, query)
 
 

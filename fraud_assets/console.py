@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import duckdb
 
+from fraud_assets.gold.predictions import most_suspicious
 from fraud_assets.model.records import FOREST, ROWS, evaluation_of, quality_table
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedPiece, Landing
@@ -20,12 +21,12 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
 )
 from fraud_assets.silver.labels import LateLabels
-from fraud_assets.silver.reading import RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import Due, Plan, PlatformState
 
 if TYPE_CHECKING:
     from fraud_assets.automation.foreground import Ended, Started
+    from fraud_assets.silver.trial import Trial
 
 _SHOWN_ROWS = 1_000
 """More than a person reads at a terminal."""
@@ -100,57 +101,35 @@ def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
 
 def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing) -> None:
     """Print what landed, what was built, how good the model is, and the five most suspicious transactions."""
-    with lake.connect() as connection:
-        counts = connection.execute(
-            f"""
-            WITH silver AS (SELECT partition_key, count(*) AS n FROM {lake.select(SILVER_TRANSACTIONS)} GROUP BY ALL),
-            gold AS (SELECT partition_key, count(*) AS n FROM {lake.select(PREDICTIONS)} GROUP BY ALL)
-            SELECT
-                count(*),
-                sum(landed_rows)::BIGINT,
-                sum(coalesce(silver.n, 0))::BIGINT,
-                sum(quarantined_rows)::BIGINT,
-                sum(coalesce(gold.n, 0))::BIGINT,
-                count(*) FILTER (coalesce(silver.n, 0) = coalesce(gold.n, 0))
-            FROM {lake.select(PARTITION_BUILDS)}
-            LEFT JOIN silver USING (partition_key)
-            LEFT JOIN gold USING (partition_key)
-            """
-        ).fetchall()[0]
-        partitions, landed, silver, quarantined, gold, equal = (value or 0 for value in counts)
-        click.echo()
-        click.echo(f"  landed       {landed:>10,} rows in {len(landing.partitions)} partitions")
-        click.echo(f"  Silver       {silver:>10,} rows")
-        click.echo(f"  quarantined  {quarantined:>10,} rows (Silver + quarantined = {silver + quarantined:,})")
-        click.echo(f"  Gold         {gold:>10,} rows (as many as Silver in {equal} of {partitions} partitions)")
-        for note in landing.notes:
-            click.echo(f"  note         {note}")
-        version = model_registry.prod_version()
-        if version is None:
-            click.echo("\n  No model version is behind @prod; `fraud-assets status` says what is due.")
-            return
-        click.echo()
-        click.echo(f"  Model        {model_registry.model_name}, version {version} behind @prod")
-        _show_quality(connection, lake, version)
-        rows = connection.execute(
-            f"""
-            SELECT TransactionID, strftime(event_timestamp AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M:%S'),
-                format('{{:,.2f}}', TransactionAmt), card_id, fraud_score, score_percentile
-            FROM {lake.select(PREDICTIONS)} ORDER BY fraud_score DESC, TransactionID LIMIT 5
-            """
-        ).fetchall()
-    click.echo("\n  The five most suspicious transactions (higher scores are more suspicious):\n")
-    click.echo(
-        table(
-            ["TransactionID", "time (UTC)", "amount", "card", "fraud_score", "score_percentile"],
-            rows,
-            indent="    ",
-        )
+    builds = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
+    silver, gold = (lake.partition_states(table, ()) for table in (SILVER_TRANSACTIONS, PREDICTIONS))
+    landed, quarantined = (
+        sum(build[name] for build in builds.values()) for name in ("landed_rows", "quarantined_rows")
     )
+    good, scored = (sum(state["rows"] for state in states.values()) for states in (silver, gold))
+    equal = sum(silver.get(key) == gold.get(key) for key in builds)
+    click.echo()
+    click.echo(f"  landed       {landed:>10,} rows in {len(landing.partitions)} partitions")
+    click.echo(f"  Silver       {good:>10,} rows")
+    click.echo(f"  quarantined  {quarantined:>10,} rows (Silver + quarantined = {good + quarantined:,})")
+    click.echo(f"  Gold         {scored:>10,} rows (as many as Silver in {equal} of {len(builds)} partitions)")
+    for note in landing.notes:
+        click.echo(f"  note         {note}")
+    version = model_registry.prod_version()
+    if version is None:
+        click.echo("\n  No model version is behind @prod; `fraud-assets status` says what is due.")
+        return
+    click.echo(f"\n  Model        {model_registry.model_name}, version {version} behind @prod")
+    _show_quality(lake.rows(EVALUATION_METRICS, keys=[version]))
+    click.echo("\n  The five most suspicious transactions (higher scores are more suspicious):\n")
+    with lake.connect() as connection:
+        _, top = most_suspicious(connection, lake.select(PREDICTIONS))
+    names = ["TransactionID", "time (UTC)", "amount", "card", "fraud_score", "score_percentile"]
+    rows = [[name, f"{time:%Y-%m-%d %H:%M:%S}", f"{amount:,.2f}", *rest] for name, time, amount, *rest in top]
+    click.echo(table(names, rows, indent="    "))
 
 
-def _show_quality(connection: duckdb.DuckDBPyConnection, lake: Lake, version: str) -> None:
-    metrics = connection.sql(f"FROM {lake.select(EVALUATION_METRICS, keys=[version])}").to_arrow_table().to_pylist()
+def _show_quality(metrics: Sequence[Mapping[str, Any]]) -> None:
     measured = evaluation_of(metrics)
     unknown = measured and measured.figure(FOREST, "roc_auc").not_measurable
     if measured is None:
@@ -274,42 +253,28 @@ def show_landed(file: Path, pieces: Sequence[LandedPiece]) -> None:
             click.echo(f"Put aside  {piece.partition_key}/{name}")
 
 
-def show_trial(connection: duckdb.DuckDBPyConnection, source: Source, file: RawFile, *, source_file: str) -> None:
-    """Print what a source makes of a file, from the same pass that builds Silver."""
-    from fraud_assets.silver.cleaning import REASONS, clean
+def show_trial(trial: "Trial", source: Source, file: Path, *, source_file: str) -> None:
+    """Print what a source makes of a file."""
+    from fraud_assets.silver.cleaning import REASONS
 
-    result = clean(connection, source, None, [file])
-    first, last, partitions = connection.execute(
-        "SELECT min(event_timestamp)::VARCHAR, max(event_timestamp)::VARCHAR, "
-        "count(DISTINCT strftime(event_timestamp AT TIME ZONE 'UTC', $f)) FROM good_transactions",
-        {"f": source.key_format},
-    ).fetchall()[0]
-    labels = connection.execute("SELECT count(isFraud), coalesce(sum(isFraud), 0) FROM good_transactions").fetchall()[0]
+    result = trial.result
     click.echo(f"{file.name}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")
     if result.good:
-        click.echo(f"  {first} to {last}: {partitions} {source.partitions.grain} partitions")
-        click.echo(f"  labels: {labels[0]:,} rows, {labels[1]:,} of them fraud" if labels[0] else "  labels: none")
+        grain = source.partitions.grain
+        click.echo(f"  {trial.first} to {trial.last}: {trial.partitions} {grain} partitions")
+        labels = f"{trial.labelled:,} rows, {trial.frauds:,} of them fraud" if trial.labelled else "none"
+        click.echo(f"  labels: {labels}")
     if result.reasons:
-        click.echo("\nTo quarantine\n")
         meanings = [
             [reason, count, REASONS.get(reason) or REASONS["unreadable_<raw column>"]]
             for reason, count in result.reasons.items()
         ]
-        click.echo(table(["reason", "rows", "meaning"], meanings))
-        click.echo("\nFor example\n")
-        examples = connection.execute(
-            "SELECT reasons[1], any_value(line), any_value(raw_row) FROM quarantined_rows GROUP BY 1 ORDER BY 1 LIMIT 5"
-        ).fetchall()
-        click.echo(table(["reason", "line", "raw row"], [[a, b, c[:100]] for a, b, c in examples]))
-    click.echo("\nGood rows\n")
-    preview = connection.sql(
-        "SELECT TransactionID, event_timestamp, card_id, ProductCD, "
-        "format('{:.3f}', amount_thousandths / 1e3) AS TransactionAmt, "
-        "is_international_txn, isFraud FROM good_transactions ORDER BY event_timestamp, TransactionID LIMIT 5"
-    )
-    click.echo(table(preview.columns, preview.fetchall()))
+        click.echo(f"\nTo quarantine\n\n{table(['reason', 'rows', 'meaning'], meanings)}")
+        examples = [[reason, line, raw_row[:100]] for reason, line, raw_row in trial.refused]
+        click.echo(f"\nFor example\n\n{table(['reason', 'line', 'raw row'], examples)}")
+    click.echo(f"\nGood rows\n\n{table(trial.columns, trial.good)}")
     click.echo("\nNothing was written. To go on:\n")
-    click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {shown(file.path)}\n  fraud-assets run")
+    click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {shown(file)}\n  fraud-assets run")
 
 
 def show_query(lake: Lake, query: str) -> None:

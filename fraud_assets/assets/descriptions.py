@@ -1,6 +1,6 @@
 """What every asset says of its table: address, columns, meanings, where each column comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -11,33 +11,27 @@ OWNERS: Final = ["team:fraud-platform"]
 """Who answers for the assets; a deployment names its own team in Dagster."""
 
 
-def table_metadata(table: Table, *, lineage: Mapping[str, Sequence[tuple[str, str]]] | None = None) -> dict[str, Any]:
-    """Return Dagster's metadata of a table: name, column schema and, where given, column lineage.
-
-    Args:
-        table: the table that the asset writes.
-        lineage: per column the (asset, column) pairs that it is made of.
-    """
-    columns = [
-        dg.TableColumn(
-            name=field.name,
-            type=str(field.type),
-            description=table.meanings.get(field.name),
-            constraints=dg.TableColumnConstraints(nullable=field.nullable),
-        )
-        for field in table.schema
-    ]
+def table_metadata(table: Table, *, copied_from: Table | None = None) -> dict[str, Any]:
+    """Return Dagster's metadata of a table: name, column schema, and which columns are another table's as they are."""
     metadata: dict[str, Any] = {
         "dagster/table_name": table.address,
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    name=field.name,
+                    type=str(field.type),
+                    description=table.meanings[field.name],
+                    constraints=dg.TableColumnConstraints(nullable=field.nullable),
+                )
+                for field in table.schema
+            ]
+        ),
         "grain": table.grain,
     }
-    if lineage is not None:
+    if copied_from is not None:
+        copied = [name for name in table.schema.names if name in copied_from.schema.names]
         metadata["dagster/column_lineage"] = dg.TableColumnLineage(
-            {
-                column: [dg.TableColumnDep(dg.AssetKey(asset), source) for asset, source in sources]
-                for column, sources in lineage.items()
-            }
+            {name: [dg.TableColumnDep(dg.AssetKey(copied_from.name), name)] for name in copied}
         )
     return metadata
 

@@ -64,14 +64,14 @@ def build_sensors(
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
         landing = landing_zone.look(settle=True)
-        if not lake.views_are_current():
-            lake.publish_views()
+        lake.publish_views()
         state = read_state(
             lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
         )
         plan = decide(state, stages)
+        _log_news(context, landing.notes)
         keys = partitions.get_partition_keys()
-        return _tick(context, "landed_partitions_sensor", plan.due, stages, keys, notes=landing.notes)
+        return _tick(context, "landed_partitions_sensor", plan.due, stages, keys)
 
     @dg.sensor(
         description="Requests the first training, Gold for Silver partitions that are not scored, or were scored "
@@ -90,13 +90,12 @@ def build_sensors(
         state = read_state(
             lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
         )
-        # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
-        if (prod := state.prod_version or "") != (context.cursor or ""):
-            reconcile(lake, model_registry)
-            context.update_cursor(prod)
         plan = decide(state, stages)
+        # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
+        if _log_news(context, [f"version behind @prod: {state.prod_version or 'none'}", *plan.notes]):
+            reconcile(lake, model_registry)
         keys = partitions.get_partition_keys()
-        return _tick(context, "unscored_partitions_sensor", plan.due, stages, keys, notes=plan.notes)
+        return _tick(context, "unscored_partitions_sensor", plan.due, stages, keys)
 
     @dg.sensor(
         description="Reports runs failed whose process is gone, so that what they left is due again.",
@@ -115,18 +114,24 @@ def build_sensors(
     return [landed_partitions_sensor, unscored_partitions_sensor, dead_runs_sensor]
 
 
+def _log_news(context: dg.SensorEvaluationContext, lines: Sequence[str]) -> bool:
+    """Log the lines and return True where they are not those of the last tick: what stays is not said again."""
+    text = "\n".join(lines)
+    if is_news := text != (context.cursor or ""):
+        for line in lines:
+            context.log.info(line)
+        context.update_cursor(text)
+    return is_news
+
+
 def _tick(
     context: dg.SensorEvaluationContext,
     sensor: str,
     plan: Sequence[Due],
     stages: Sequence[Stage],
     all_keys: Sequence[str],
-    *,
-    notes: Iterable[str],
 ) -> dg.SensorResult:
     """Request what is due of the sensor's stages, unless it is in flight, failed for good, or has to wait."""
-    for note in notes:
-        context.log.info(note)
     by_name = {stage.name: stage for stage in stages}
 
     def waits(stage: Stage) -> bool:
@@ -139,6 +144,8 @@ def _tick(
     busy_keys, busy_jobs = _in_flight(context.instance, stages, all_keys)
     free = [item for item in due if (item.key or by_name[item.stage].job) not in busy_keys | busy_jobs]
     asked, failed = _open_requests(context.instance, free, all_keys)
+    for request, _ in asked:
+        context.log.info(f"{request.label} requested: {'; '.join(dict.fromkeys(request.whys))}")
     reasons = [f"{request.label} failed {MAX_ATTEMPTS} times and waits for a change" for request in failed]
     if len(free) < len(due):
         reasons.append(f"{len(due) - len(free)} due and in flight already")

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.assets.silver import silver_transactions_base
-from fraud_assets.checks.run_partitions import checked_keys
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS
@@ -14,24 +14,20 @@ from fraud_assets.silver.contract import evaluate_features
 @dg.asset_check(asset=silver_transactions_base)
 def stored_features_match_contract(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
     """The stored features have the contract's names, order, types and rules."""
-    keys = checked_keys(context, list(silver_states(lake)))
+    keys = covered_keys(context.run.tags, silver_states(lake)) or None
     with lake.connect() as connection:
         evaluation = evaluate_features(connection, lake.select(SILVER_TRANSACTIONS, keys=keys))
     return dg.AssetCheckResult(
         passed=evaluation.passed,
         description=evaluation.summary(),
-        metadata={
-            "rows": evaluation.rows,
-            "partitions": len(keys),
-            "violations": dict(evaluation.violations),
-        },
+        metadata={"rows": evaluation.rows, "violations": dict(evaluation.violations)},
     )
 
 
 @dg.asset_check(asset=silver_transactions_base)
 def rows_are_accounted_for(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
     """Every landed row is in Silver or in quarantine: landed = Silver + quarantined, partition by partition."""
-    keys = checked_keys(context, list(silver_states(lake)))
+    keys = covered_keys(context.run.tags, silver_states(lake)) or None
     with lake.connect() as connection:
         accounting = account_for_rows(
             connection,
@@ -40,8 +36,7 @@ def rows_are_accounted_for(context: dg.AssetCheckExecutionContext, lake: Lake) -
             quarantined=lake.select(QUARANTINED_TRANSACTIONS, keys=keys),
         )
     return dg.AssetCheckResult(
-        passed=not accounting.faults,
-        metadata={"partitions": accounting.partitions, "faults": accounting.faults},
+        passed=not accounting.faults, metadata={"partitions": accounting.partitions, "faults": accounting.faults}
     )
 
 

@@ -6,10 +6,9 @@ from typing import Final
 import duckdb
 
 _FINGERPRINT: Final = "count(*) AS n, sum(hash(TransactionID)) AS ids, sum(hash(hash(TransactionID))) AS mixed"
-"""Depends on which ids there are and how often, not on their order: a partition of any size is compared in the memory
-of three numbers. Other ids give the same by an accident of one in 2^64, of two hashes that are equal or whose sums are;
-the second sum is there for ids so regular that the first would not scatter them. Both sides are hashed by one query,
-so that no release of DuckDB has to keep its hash."""
+"""Which ids there are and how often, whatever their order: a partition of any size is compared in the memory of three
+numbers. Other ids give the same by an accident of one in 2^64; the second sum is for ids so regular that the first
+would not scatter them. Both sides are hashed by one query, so that no release of DuckDB has to keep its hash."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +39,12 @@ def compare_scored(con: duckdb.DuckDBPyConnection, *, silver: str, gold: str) ->
         """
     ).fetchall()
     alike = {key: rows for key, rows, equal in fingerprints if equal}
-    compared = _matched(con, silver, gold, [key for key, *_ in fingerprints if key not in alike])
-    return Completeness(
-        rows=sum(alike.values()) + sum(row[1] for row in compared),
-        faults={
-            key: f"{unscored} not scored, {repeated} scored more than once, {unknown} not in Silver"
-            for key, _, unscored, repeated, unknown in compared
-        },
-    )
-
-
-def _matched(
-    con: duckdb.DuckDBPyConnection, silver: str, gold: str, keys: list[str]
-) -> list[tuple[str, int, int, int, int]]:
-    """Return per partition its ids on either side, and how many are not scored, scored again, not in Silver."""
-    if not keys:
-        return []
+    keys = [key for key, *_ in fingerprints if key not in alike]
     counted = "SELECT partition_key, TransactionID, count(*) AS n FROM {} WHERE partition_key IN $keys GROUP BY ALL"
-    return con.execute(
-        f"""
+    compared = (
+        keys
+        and con.execute(
+            f"""
         WITH built AS ({counted.format(silver)}), scored AS ({counted.format(gold)}),
         compared AS (
             SELECT partition_key, coalesce(built.n, 0) AS built_rows, coalesce(scored.n, 0) AS scored_rows
@@ -72,5 +58,13 @@ def _matched(
             count(*) FILTER (built_rows = 0)
         FROM compared GROUP BY partition_key ORDER BY partition_key
         """,
-        {"keys": keys},
-    ).fetchall()
+            {"keys": keys},
+        ).fetchall()
+    )
+    return Completeness(
+        rows=sum(alike.values()) + sum(row[1] for row in compared),
+        faults={
+            key: f"{unscored} not scored, {repeated} scored more than once, {unknown} not in Silver"
+            for key, _, unscored, repeated, unknown in compared
+        },
+    )

@@ -1,13 +1,15 @@
-"""Gold predictions: Silver rows in, one score per row out. No tables are opened here, no model is looked up."""
+"""Gold predictions: Silver rows in, one score per row out. No table is opened here, no model is looked up."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
+from fraud_assets.columns import UTC_MICROSECONDS, column
 from fraud_assets.silver.contract import FEATURE_NAMES
 
 
@@ -28,93 +30,95 @@ class RowScorer(Protocol):
         ...
 
 
-def schema() -> pa.Schema:
-    """Return the columns of `gold.fraud_predictions`, in order."""
-    return pa.schema(
-        [
-            pa.field("TransactionID", pa.string(), nullable=False),
-            pa.field("event_timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("TransactionAmt", pa.float64(), nullable=False),
-            pa.field("fraud_score", pa.float64(), nullable=False),
-            pa.field("is_anomaly", pa.bool_(), nullable=False),
-            pa.field("score_percentile", pa.float64()),
-            pa.field("card_id", pa.string(), nullable=False),
-            pa.field("model_version", pa.string(), nullable=False),
-            pa.field("silver_version", pa.string(), nullable=False),
-            pa.field("scored_at", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("partition_key", pa.string(), nullable=False),
-        ]
-    )
-
-
-COLUMN_MEANINGS: Final[Mapping[str, str]] = {
-    "TransactionID": "Identifier of the transaction; with partition_key the key of the row.",
-    "event_timestamp": "Time of the transaction (UTC).",
-    "TransactionAmt": "Amount.",
-    "fraud_score": "Higher is more suspicious; 0 is the contamination boundary of the training data.",
-    "is_anomaly": "fraud_score > threshold of the model version.",
-    "score_percentile": "Share of training rows that scored lower: 0.9975 reads 1 in 400.",
-    "card_id": "Card that paid.",
-    "model_version": "Registered version that made the score.",
-    "silver_version": "Version of the Silver partition that was scored.",
-    "scored_at": "When the partition was scored (UTC).",
-    "partition_key": "Partition of the landed transaction.",
-}
-
-SCORED_COLUMNS: Final = (
-    "TransactionID",
-    "event_timestamp",
-    "card_id",
-    *FEATURE_NAMES,
+GOLD_SCHEMA: Final = pa.schema(
+    [
+        column("TransactionID", pa.string(), "Identifier of the transaction; with partition_key the key of the row."),
+        column("event_timestamp", UTC_MICROSECONDS, "Time of the transaction (UTC)."),
+        column("TransactionAmt", pa.float64(), "Amount."),
+        column(
+            "fraud_score",
+            pa.float64(),
+            "Higher is more suspicious; 0 is the contamination boundary of the training data.",
+        ),
+        column("is_anomaly", pa.bool_(), "fraud_score > threshold of the model version."),
+        column(
+            "score_percentile",
+            pa.float64(),
+            "Share of training rows that scored lower: 0.9975 reads 1 in 400.",
+            nullable=True,
+        ),
+        column("card_id", pa.string(), "Card that paid."),
+        column("model_version", pa.string(), "Registered version that made the score."),
+        column("silver_version", pa.string(), "Digest of the Silver partition that was scored."),
+        column("scored_at", UTC_MICROSECONDS, "When the partition was scored (UTC)."),
+        column("partition_key", pa.string(), "Partition of the landed transaction."),
+    ]
 )
+"""The columns of `gold.fraud_predictions`, in order."""
+
+SCORED_COLUMNS: Final = ("TransactionID", "event_timestamp", "card_id", *FEATURE_NAMES)
 """What scoring reads of a Silver row: never the label, nor what all rows of a partition have in common."""
 
 
+def score_partition(
+    con: DuckDBPyConnection, silver: str, *, batch_rows: int, built_digest: str, **scoring: Any
+) -> tuple[pa.RecordBatchReader, str]:
+    """Return the Gold rows of a relation of one partition's Silver rows, scored as they are taken, and its digest.
+
+    The digest is the one that stands in the rows; where there is none, the one that the partition was built with.
+    """
+    [(digest,)] = con.execute(f"SELECT silver_version FROM {silver} LIMIT 1").fetchall() or [(built_digest,)]
+    rows = con.sql(f"SELECT {', '.join(SCORED_COLUMNS)} FROM {silver}").to_arrow_reader(batch_rows)
+    gold = score_batches(iter(rows), silver_version=digest, **scoring)
+    return pa.RecordBatchReader.from_batches(GOLD_SCHEMA, gold), digest
+
+
 def score_batches(
-    batches: Iterator[pa.RecordBatch],
-    *,
-    scorer: RowScorer,
-    model_version: str,
-    silver_version: str,
-    partition_key: str,
-    scored_at: datetime,
+    batches: Iterator[pa.RecordBatch], *, scorer: RowScorer, scored_at: datetime, **constants: str
 ) -> Iterator[pa.RecordBatch]:
     """Yield one Gold batch per Silver batch of a partition: same rows, same order, bounded memory.
 
     Args:
         batches: Silver rows with the columns `SCORED_COLUMNS`.
         scorer: the model; its scores are taken as they are.
-        model_version: the version that `scorer` is of.
-        silver_version: the version that the rows are of.
-        partition_key: the partition that the rows are of.
         scored_at: when this scoring began (UTC).
+        constants: model_version, silver_version and partition_key, the same in all rows.
     """
-    gold = schema()
     since_epoch = (scored_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    common = {"model_version": model_version, "silver_version": silver_version, "partition_key": partition_key}
 
     @lru_cache(maxsize=1)  # All batches but the last have as many rows.
     def repeated(times: int) -> dict[str, pa.Array]:
-        scored = _numbers(gold.field("scored_at").type, np.full(times, since_epoch, dtype=np.int64))
-        return {name: _repeated(text, times) for name, text in common.items()} | {"scored_at": scored}
+        scored = _numbers(GOLD_SCHEMA.field("scored_at").type, np.full(times, since_epoch, dtype=np.int64))
+        return {name: _repeated(text, times) for name, text in constants.items()} | {"scored_at": scored}
 
     for batch in batches:
         scores = scorer.score(_matrix(batch))
         percentiles = scorer.percentile(scores)
-        made = repeated(batch.num_rows) | {
+        made = dict(zip(batch.schema.names, batch.columns, strict=True)) | repeated(batch.num_rows)
+        made |= {
             "fraud_score": _numbers(pa.float64(), scores),
             "is_anomaly": _flags(scores > scorer.threshold),
             "score_percentile": _numbers(pa.float64(), percentiles, valid=~np.isnan(percentiles)),
         }
-        yield pa.record_batch(
-            [made[name] if name in made else batch.column(name).cast(gold.field(name).type) for name in gold.names],
-            schema=gold,
-        )
+        yield pa.record_batch([made[field.name].cast(field.type) for field in GOLD_SCHEMA], schema=GOLD_SCHEMA)
 
 
 def _matrix(batch: pa.RecordBatch) -> np.ndarray:
     """Return the features of a batch, row by row: float64 `(n, 8)` in contract order."""
     return batch.select(list(FEATURE_NAMES)).to_tensor(row_major=True).to_numpy()
+
+
+def count_anomalies(con: DuckDBPyConnection, gold: str) -> tuple[int, int]:
+    """Return how many rows a relation of Gold rows has, and how many of them are anomalies."""
+    [(rows, anomalies)] = con.execute(f"SELECT count(*), count(*) FILTER (is_anomaly) FROM {gold}").fetchall()
+    return rows, anomalies
+
+
+def most_suspicious(con: DuckDBPyConnection, gold: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return column names and the five rows with the highest scores of a relation of Gold rows, the highest first."""
+    columns = ["TransactionID", "event_timestamp", "TransactionAmt", "card_id", "fraud_score", "score_percentile"]
+    top = f"SELECT {', '.join(columns)} FROM {gold} ORDER BY fraud_score DESC, TransactionID LIMIT 5"
+    return columns, con.execute(top).fetchall()
 
 
 # Arrays and buffers are exchanged as they are: most of pyarrow's conversions from and to numpy and Python import pandas

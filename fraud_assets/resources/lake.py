@@ -1,7 +1,7 @@
 """The lake: the only module that opens tables.
 
-Tables are Delta tables under `lake/<group>/<name>`; DuckDB, in memory, computes on their files; `fraud.duckdb`
-shows them. Why Delta and not one DuckDB file stands in docs/adr/0002-delta-tables-duckdb-engine.md.
+Tables are Delta tables under `lake/<group>/<name>`; DuckDB, in memory, computes on their files. What readers open is
+`fraud_assets.resources.reader_views`. Why Delta and not one DuckDB file: docs/adr/0002-delta-tables-duckdb-engine.md.
 """
 
 import os
@@ -9,12 +9,10 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
-from uuid import uuid4
 
 import dagster as dg
 import duckdb
@@ -26,8 +24,10 @@ from duckdb import DuckDBPyConnection
 from filelock import FileLock
 
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.tables import TABLES, Table
+from fraud_assets.sql import DUCKDB_TYPES, identifier, literal
 
 BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
@@ -41,32 +41,18 @@ given up: constant columns keep theirs, columns of which no two values are alike
 _FILE_BYTES: Final = 64 * 2**20
 """About the size at which another file is begun: the writer holds one file until it is whole."""
 
-for _bound, _value in (("DELTARS_MAX_CONCURRENT_WRITERS", "1"), ("DELTARS_WRITER_BATCH_CHANNEL_SIZE", "2")):
-    # Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
-    os.environ.setdefault(_bound, _value)
+# Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
+os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
+os.environ.setdefault("DELTARS_WRITER_BATCH_CHANNEL_SIZE", "2")
 
-_BATCHES_AHEAD: Final = 2
+_PREFETCHED: Final = 2
 """Batches that wait for the writer: enough that neither side waits for the other, few enough to hold."""
 
 DUCKDB_MEMORY: Final = "512MiB"
 """With it a partition of ten million rows is built in less than 2 GiB, and one of a hundred thousand never spills."""
 
-READER_DATABASE: Final = "fraud.duckdb"
-"""File name of the read-only views; a reader opens it with any DuckDB client."""
-
 _NOT_IN_PATHS: Final = re.compile(r"[%*?\[\]\\^|\x00-\x1f]")
 """Delta takes a path for a URL and DuckDB for a pattern; with these characters they look elsewhere, or Delta panics."""
-
-_DUCKDB_TYPES: Final[Mapping[pa.DataType, str]] = {
-    pa.string(): "VARCHAR",
-    pa.bool_(): "BOOLEAN",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float64(): "DOUBLE",
-    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
-    pa.list_(pa.string()): "VARCHAR[]",
-}
-"""What DuckDB makes of the types that tables use."""
 
 _DECORATION: Final = re.compile(r"\x1b\[\d*m|\u21b3")
 """Colours and arrows with which Delta sets out its errors for a terminal."""
@@ -78,11 +64,6 @@ class LakeError(FraudAssetsError):
 
 class PartitionConflictError(LakeError):
     """Another writer replaced the same partition meanwhile; compute it anew and write again."""
-
-
-def quoted(text: str) -> str:
-    """Return `text` as an SQL string literal, for the places that take no bound parameter (file lists, views)."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 class Lake(dg.ConfigurableResource):
@@ -99,18 +80,14 @@ class Lake(dg.ConfigurableResource):
             return
         with hold_run_lock(self.data_dir, context.run.run_id):
             yield self
-            if not self.views_are_current():
-                self.publish_views()
+            self.publish_views()
 
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:
         """Give an in-memory DuckDB connection in UTC and close it, also after an error."""
-        with self.duckdb.get_connection() as connection:
-            try:
-                connection.execute("SET TimeZone = 'UTC'")
-                yield connection
-            finally:
-                connection.close()
+        with self.duckdb.get_connection() as connection, connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
@@ -124,7 +101,7 @@ class Lake(dg.ConfigurableResource):
 
     def location(self, table: Table) -> str:
         """Return where the table lies, for those who open it by other means."""
-        return self._uri(table)
+        return str(self._folder / "lake" / table.group / table.name)
 
     def version(self, table: Table) -> int | None:
         """Return the table's latest version, or None where it was never written."""
@@ -134,21 +111,26 @@ class Lake(dg.ConfigurableResource):
     def select(self, table: Table, *, keys: Iterable[str] | None = None, version: int | None = None) -> str:
         """Return a parenthesised SQL query over the files of one version, pinned: later commits do not change it.
 
-        Args:
-            table: what to read.
-            keys: partitions to read; all by default.
-            version: the version to read; the latest by default.
+        By default it is over all partitions, of the latest version.
         """
         wanted = None if keys is None else set(keys)
-        return _select_files(
-            table,
-            [
-                # The log writes its paths as URLs do.
-                str(Path(self._uri(table)) / unquote(added["path"]))
-                for added in self._files(table, version=version)
-                if wanted is None or added[f"partition.{table.partition_by}"] in wanted
-            ],
-        )
+        files = [
+            f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
+            for added in self._files(table, version=version)
+            if wanted is None or added[f"partition.{table.partition_by}"] in wanted
+        ]
+        if not files:
+            typed = (f"NULL::{DUCKDB_TYPES[field.type]} AS {identifier(field.name)}" for field in table.schema)
+            return f"(SELECT {', '.join(typed)} WHERE false)"
+        columns, listed = ", ".join(map(identifier, table.schema.names)), ", ".join(map(literal, files))
+        # Without the type, DuckDB reads 2026-01-05 as a DATE.
+        partition_type = f"hive_partitioning = true, hive_types = {{'{table.partition_by}': VARCHAR}}"
+        return f"(SELECT {columns} FROM read_parquet([{listed}], {partition_type}))"
+
+    def rows(self, table: Table, *, keys: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a small table as values, of all partitions by default."""
+        with self.connect() as connection:
+            return connection.sql(f"FROM {self.select(table, keys=keys)}").to_arrow_table().to_pylist()
 
     def partition_states(self, table: Table, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return per partition its `rows` and the value of `columns` that are constant within a partition.
@@ -169,27 +151,24 @@ class Lake(dg.ConfigurableResource):
 
     def replace_partition(
         self, table: Table, key: str, rows: pa.RecordBatchReader | pa.Table, *, provenance: Mapping[str, str]
-    ) -> int:
-        """Replace one partition whole and return a version of the table that holds it; all or nothing.
+    ) -> None:
+        """Replace one partition whole, all or nothing; no row empties it. The table is made on first use.
 
-        Args:
-            table: what to write to; made on first use.
-            key: value of its partition column.
-            rows: exactly the table's columns; no row empties the partition.
-            provenance: goes into the commit's metadata (run id, code version, model version).
+        The rows have exactly the table's columns. The provenance (run id, code version, model version) goes into the
+        commit's metadata.
 
         Raises:
             PartitionConflictError: another writer replaced the same partition meanwhile.
             LakeError: the data directory cannot be written.
         """
-        with _writing(self._uri(table)), _made_ahead(rows) as stream:
+        with _writing(self.location(table)), prefetched(rows) as stream:
             self._create(table)
             try:
                 write_deltalake(
-                    self._uri(table),
+                    self.location(table),
                     stream,
                     mode="overwrite",
-                    predicate=f"{table.partition_by} = {quoted(key)}",
+                    predicate=f"{table.partition_by} = {literal(key)}",
                     writer_properties=_FILES,
                     target_file_size=_FILE_BYTES,
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
@@ -198,67 +177,36 @@ class Lake(dg.ConfigurableResource):
                 raise PartitionConflictError(
                     f"{table.address}, {key}: another run wrote it meanwhile. Run again."
                 ) from error
-        version = self.version(table)
-        assert version is not None
-        return version
 
     # What readers open
 
     def publish_views(self) -> Path:
-        """Write `fraud.duckdb`, views pinned to the latest versions, and move it over the old one; return its path.
+        """Make `fraud.duckdb` show the latest versions where the tables lie now, see `reader_views`; return its path.
 
-        Readers keep what they opened and nobody waits. Versions are read inside the lock, so that a slow publisher
-        cannot take the file back in time.
+        Nothing is written where it shows them already.
 
         Raises:
             LakeError: the data directory cannot be written.
         """
         path = self._folder / READER_DATABASE
-        with _writing(path), FileLock(path.with_name(f".{READER_DATABASE}.lock")):
-            fresh = path.with_name(f".{READER_DATABASE}.{uuid4().hex}.tmp")
-            try:
-                self._write_views(fresh)
-                fresh.replace(path)
-            finally:
-                fresh.unlink(missing_ok=True)
+        if not self.views_are_current():
+            with _writing(path):
+                publish(path, self._views)
         return path
 
     def views_are_current(self) -> bool:
         """Whether `fraud.duckdb` shows the latest versions at the place where the tables lie now."""
-        try:
-            with self.read_views() as connection:
-                shown = connection.execute("SELECT name, version, location FROM tables ORDER BY ALL").fetchall()
-        except duckdb.Error:  # It is not there, damaged, of another release, or someone has opened it for writing.
-            return False
-        return shown == sorted((table.address, self.version(table), self._uri(table)) for table in TABLES)
+        latest = sorted((table.address, self.version(table), self.location(table)) for table in TABLES)
+        return published(self._folder / READER_DATABASE) == latest
 
-    @contextmanager
-    def read_views(self) -> Iterator[DuckDBPyConnection]:
+    def read_views(self) -> AbstractContextManager[DuckDBPyConnection]:
         """Give a read-only connection to `fraud.duckdb`, in UTC, as any reader would open it."""
-        with duckdb.connect(self._folder / READER_DATABASE, read_only=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            yield connection
+        return open_views(self._folder / READER_DATABASE)
 
-    def _write_views(self, path: Path) -> None:
-        as_of = datetime.now(tz=UTC)
-        with duckdb.connect(path) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.begin()  # one transaction, or each statement waits for the disk
-            connection.execute(
-                "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
-            )
-            for table in TABLES:
-                version = self.version(table)
-                connection.execute(
-                    "INSERT INTO tables VALUES (?, ?, ?, ?, ?)",
-                    [table.address, version, as_of, table.grain, self._uri(table)],
-                )
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.group}")
-                connection.execute(f"CREATE VIEW {table.address} AS {self.select(table, version=version)}")
-                for column, meaning in table.meanings.items():
-                    if column in table.schema.names:
-                        connection.execute(f'COMMENT ON COLUMN {table.address}."{column}" IS {quoted(meaning)}')
-            connection.commit()
+    def _views(self) -> Iterator[View]:
+        for table in TABLES:
+            version = self.version(table)
+            yield View(table, version, self.location(table), self.select(table, version=version))
 
     # Delta
 
@@ -269,9 +217,6 @@ class Lake(dg.ConfigurableResource):
                 f"Tables cannot lie in {self.data_dir!r}, for its {found[0]!r}. Choose another FRAUD_DATA_DIR."
             )
         return Path(self.data_dir)
-
-    def _uri(self, table: Table) -> str:
-        return str(self._folder / "lake" / table.group / table.name)
 
     def _files(
         self, table: Table, *, version: int | None = None, statistics_of: Sequence[str] = ()
@@ -289,17 +234,17 @@ class Lake(dg.ConfigurableResource):
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         try:
-            opened = DeltaTable(self._uri(table), version=version)
+            opened = DeltaTable(self.location(table), version=version)
         except TableNotFoundError:
             return None
         if {field.name for field in opened.schema().fields} != set(table.schema.names):
-            raise _of_other_columns(self._uri(table))
+            raise _of_other_columns(self.location(table))
         return opened
 
     def _create(self, table: Table) -> None:
         if self._open(table) is not None:
             return
-        path = Path(self._uri(table))
+        path = Path(self.location(table))
         path.mkdir(parents=True, exist_ok=True)
         # One after the other: Delta would let a second one through, and refuse those who write meanwhile.
         with FileLock(path.with_name(f".{path.name}.lock")):
@@ -328,7 +273,7 @@ def batches(connection: DuckDBPyConnection, relation: str, schema: pa.Schema) ->
 
 
 @contextmanager
-def _made_ahead(rows: pa.RecordBatchReader | pa.Table) -> Iterator[pa.RecordBatchReader]:
+def prefetched(rows: pa.RecordBatchReader | pa.Table) -> Iterator[pa.RecordBatchReader]:
     """Give the batches of `rows`; another thread makes the next ones while one is written.
 
     An error of theirs comes out with the batch that it was made for. No thread is left behind.
@@ -337,7 +282,7 @@ def _made_ahead(rows: pa.RecordBatchReader | pa.Table) -> Iterator[pa.RecordBatc
     with ThreadPoolExecutor(1, "batches-ahead") as maker:
 
         def batches_in_order() -> Iterator[pa.RecordBatch]:
-            ahead = deque(maker.submit(next, reader, None) for _ in range(_BATCHES_AHEAD))
+            ahead = deque(maker.submit(next, reader, None) for _ in range(_PREFETCHED))
             while (batch := ahead.popleft().result()) is not None:
                 ahead.append(maker.submit(next, reader, None))
                 yield batch
@@ -367,14 +312,3 @@ def _of_other_columns(path: str | Path) -> LakeError:
         f"{path} was made by a version of fraud_assets with other columns. Move it aside: what landed is not "
         "touched, and `fraud-assets run` builds the table anew."
     )
-
-
-def _select_files(table: Table, files: Sequence[str]) -> str:
-    if not files:
-        columns = ", ".join(f'NULL::{_DUCKDB_TYPES[field.type]} AS "{field.name}"' for field in table.schema)
-        return f"(SELECT {columns} WHERE false)"
-    columns = ", ".join(f'"{name}"' for name in table.schema.names)
-    listed = ", ".join(quoted(file) for file in files)
-    # Without the type, DuckDB reads 2026-01-05 as a DATE.
-    partition_type = f"hive_partitioning = true, hive_types = {{'{table.partition_by}': VARCHAR}}"
-    return f"(SELECT {columns} FROM read_parquet([{listed}], {partition_type}))"

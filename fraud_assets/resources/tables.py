@@ -4,11 +4,12 @@ Schemas come from the packages that make the rows; nothing is opened here (see `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
+from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
 from fraud_assets.silver import contract
@@ -23,107 +24,89 @@ class Table:
     grain: str
     schema: pa.Schema
     partition_by: str = "partition_key"
-    meanings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         """The name that users write in SQL."""
         return f"{self.group}.{self.name}"
 
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What each column means, in words."""
+        return meanings(self.schema)
+
+
+def _described(schema: pa.Schema, words: Mapping[str, str]) -> pa.Schema:
+    return pa.schema([field.with_metadata({"comment": words[field.name]}) for field in schema])
+
 
 RAW_TRANSACTIONS: Final = Table(
-    group="bronze",
-    name="raw_transactions",
-    grain="one landed file",
-    schema=pa.schema(
+    "bronze",
+    "raw_transactions",
+    "one landed file",
+    pa.schema(
         [
-            pa.field("file", pa.string(), nullable=False),
-            pa.field("bytes", pa.int64(), nullable=False),
-            pa.field("landed_rows", pa.int64()),
-            pa.field("problem", pa.string()),
-            pa.field("content_digest", pa.string(), nullable=False),
-            pa.field("observed_at", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("partition_key", pa.string(), nullable=False),
+            column("file", pa.string(), "Path of the file under landing/."),
+            column("bytes", pa.int64(), "Size of the file."),
+            column(
+                "landed_rows",
+                pa.int64(),
+                "Records in the file, good or bad, the header not counted; NULL where it cannot be read.",
+                nullable=True,
+            ),
+            column("problem", pa.string(), "Why the file cannot be read; NULL where it can.", nullable=True),
+            column("content_digest", pa.string(), "SHA-256 of the file's bytes, the first 16 hexadecimal digits."),
+            column("observed_at", UTC_MICROSECONDS, "When the file was read (UTC)."),
+            column("partition_key", pa.string(), "Partition that the file landed in."),
         ]
     ),
-    meanings={
-        "file": "Path of the file under landing/.",
-        "bytes": "Size of the file.",
-        "landed_rows": "Records in the file, good or bad, the header not counted; NULL where it cannot be read.",
-        "problem": "Why the file cannot be read; NULL where it can.",
-        "content_digest": "SHA-256 of the file's bytes, the first 16 hexadecimal digits.",
-        "observed_at": "When the file was read (UTC).",
-        "partition_key": "Partition that the file landed in.",
-    },
 )
 
 SILVER_TRANSACTIONS: Final = Table(
-    group="silver",
-    name="silver_transactions_base",
-    grain="one good transaction",
-    schema=contract.silver_schema(),
-    meanings=contract.COLUMN_MEANINGS,
+    "silver", "silver_transactions_base", "one good transaction", contract.silver_schema()
 )
 
 QUARANTINED_TRANSACTIONS: Final = Table(
-    group="silver",
-    name="quarantined_transactions",
-    grain="one refused raw row",
-    schema=contract.quarantine_schema(),
-    meanings=contract.COLUMN_MEANINGS,
+    "silver", "quarantined_transactions", "one refused raw row", contract.quarantine_schema()
 )
 
 PARTITION_BUILDS: Final = Table(
-    group="silver",
-    name="partition_builds",
-    grain="one built partition",
-    schema=pa.schema(
+    "silver",
+    "partition_builds",
+    "one built partition",
+    pa.schema(
         [
             *(
-                pa.field(name, pa.string(), nullable=False)
+                SILVER_TRANSACTIONS.schema.field(name).with_nullable(False)
                 for name in ("input_version", "lookback_version", "tail_version", "silver_version")
             ),
-            *(
-                pa.field(name, pa.int64(), nullable=False)
-                for name in ("landed_rows", "silver_rows", "quarantined_rows")
+            column("landed_rows", pa.int64(), "Records in the partition's landed files."),
+            column("silver_rows", pa.int64(), "Rows that became Silver."),
+            column(
+                "quarantined_rows", pa.int64(), "Rows that were refused; landed_rows = silver_rows + quarantined_rows."
             ),
-            pa.field("built_at", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("partition_key", pa.string(), nullable=False),
+            column("built_at", UTC_MICROSECONDS, "When the partition was built (UTC)."),
+            SILVER_TRANSACTIONS.schema.field("partition_key").with_nullable(False),
         ]
     ),
-    meanings={
-        **contract.COLUMN_MEANINGS,
-        "landed_rows": "Records in the partition's landed files.",
-        "silver_rows": "Rows that became Silver.",
-        "quarantined_rows": "Rows that were refused; landed_rows = silver_rows + quarantined_rows.",
-        "built_at": "When the partition was built (UTC).",
-    },
 )
 
-PREDICTIONS: Final = Table(
-    group="gold",
-    name="fraud_predictions",
-    grain="one scored transaction",
-    schema=predictions.schema(),
-    meanings=predictions.COLUMN_MEANINGS,
-)
+PREDICTIONS: Final = Table("gold", "fraud_predictions", "one scored transaction", predictions.GOLD_SCHEMA)
 
 EVALUATION_METRICS: Final = Table(
-    group="model",
-    name="evaluation_metrics",
-    grain="one metric of one model version",
-    schema=records.metrics_schema(),
+    "model",
+    "evaluation_metrics",
+    "one metric of one model version",
+    _described(records.metrics_schema(), records.METRICS_MEANINGS),
     partition_by="model_version",
-    meanings=records.METRICS_MEANINGS,
 )
 
 PROMOTIONS: Final = Table(
-    group="model",
-    name="promotions",
-    grain="one promotion decision",
-    schema=records.promotions_schema(),
+    "model",
+    "promotions",
+    "one promotion decision",
+    _described(records.promotions_schema(), records.PROMOTIONS_MEANINGS),
     partition_by="model_version",
-    meanings=records.PROMOTIONS_MEANINGS,
 )
 
 TABLES: Final = (

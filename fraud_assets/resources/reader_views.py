@@ -1,0 +1,77 @@
+"""`fraud.duckdb`: read-only views of the tables, for any DuckDB client. It is for readers, never a place of work.
+
+Nothing is known of Delta here: what a view shows is a query over files, which `fraud_assets.resources.lake` makes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import duckdb
+from duckdb import DuckDBPyConnection
+from filelock import FileLock
+
+from fraud_assets.files import replacing
+from fraud_assets.resources.tables import Table
+from fraud_assets.sql import identifier, literal
+
+READER_DATABASE: Final = "fraud.duckdb"
+"""File name of the read-only views; a reader opens it with any DuckDB client."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One version of a table, at the place where it lies, as a query over the files of that version."""
+
+    table: Table
+    version: int | None
+    location: str
+    query: str
+
+
+def publish(path: Path, current: Callable[[], Iterable[View]]) -> None:
+    """Write the views that `current` gives to a new file and move it over the old one.
+
+    Readers keep what they opened and nobody waits. `current` is called inside the lock, so that a slow publisher cannot
+    take the file back in time.
+    """
+    with FileLock(path.with_name(f".{path.name}.lock")), replacing(path) as fresh, duckdb.connect(fresh) as connection:
+        connection.begin()  # one transaction, or each statement waits for the disk
+        connection.execute(
+            "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
+        )
+        as_of = datetime.now(tz=UTC)
+        for view in current():
+            table = view.table
+            connection.execute(
+                "INSERT INTO tables VALUES (?, ?, ?, ?, ?)",
+                [table.address, view.version, as_of, table.grain, view.location],
+            )
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.group}")
+            connection.execute(f"CREATE VIEW {table.address} AS {view.query}")
+            for name, meaning in table.meanings.items():
+                connection.execute(f"COMMENT ON COLUMN {table.address}.{identifier(name)} IS {literal(meaning)}")
+        connection.commit()
+
+
+@contextmanager
+def open_views(path: Path) -> Iterator[DuckDBPyConnection]:
+    """Give a read-only connection to the views, in UTC, as any reader would open it."""
+    with duckdb.connect(path, read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+
+
+def published(path: Path) -> list[tuple[str, int | None, str]] | None:
+    """Return name, version and location of what the views show, by name; None where they cannot be read.
+
+    They cannot where the file is missing, damaged, of another release, or opened by someone for writing.
+    """
+    try:
+        with open_views(path) as connection:
+            return connection.execute("SELECT name, version, location FROM tables ORDER BY ALL").fetchall()
+    except duckdb.Error:
+        return None
