@@ -18,6 +18,14 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import RowScorer
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.mlflow_process import another_was_first, client, mlflow_default, sqlite_file
+from fraud_assets.resources.models.own_store import (
+    StoreError,
+    artifacts_uri,
+    follow_move,
+    local_path,
+    own_store,
+    refuse_another_store,
+)
 from fraud_assets.resources.models.registration import DISTRIBUTION_FILE, SCORER_FOLDER, contract_signature, log_model
 from fraud_assets.resources.models.version_files import download, files_digest, verify_files
 
@@ -81,12 +89,14 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def prepare(self) -> None:
         """Make sure that the database and the experiment exist; safe to call from several processes at once."""
-        if self._client().get_experiment_by_name(self.experiment_name) is None:
-            # An absolute folder for a local database; a server decides by itself.
-            artifacts = (Path(self.data_dir).absolute() / "mlflow" / "artifacts").as_uri()
-            local = sqlite_file(self.tracking_uri) is not None
+        local = sqlite_file(self.tracking_uri) is not None
+        ours = artifacts_uri(Path(self.data_dir)) if local else None  # a server decides by itself
+        found = self._client().get_experiment_by_name(self.experiment_name)
+        if found is None:
             with another_was_first():
-                self._client().create_experiment(self.experiment_name, artifact_location=artifacts if local else None)
+                self._client().create_experiment(self.experiment_name, artifact_location=ours)
+        elif local and found.artifact_location != ours:
+            self._require_there(f"The experiment {self.experiment_name}", found.artifact_location)
 
     def prod_version(self) -> str | None:
         """Return the version behind `@prod`, whoever set it, or None.
@@ -237,6 +247,9 @@ class ModelRegistry(dg.ConfigurableResource):
     def _verified(self, version: str) -> Iterator[Path]:
         """Give a verified copy of the version's files; MLflow's defaults are ours meanwhile."""
         registered_digest = self.version_tags(version).get(FILES_TAG)
+        if sqlite_file(self._address) is not None:
+            location = self._client().get_model_version_download_uri(self.model_name, version)
+            self._require_there(f"Version {version} of {self.model_name}", location)
         with self.as_mlflow_default(), TemporaryDirectory() as scratch:
             folder = download(f"models:/{self.model_name}/{version}", Path(scratch))
             verify_files(
@@ -244,25 +257,47 @@ class ModelRegistry(dg.ConfigurableResource):
             )
             yield folder
 
+    def _require_there(self, what: str, location: str) -> None:
+        folder = local_path(location)
+        if folder is not None and not folder.exists():
+            raise StoreError(
+                f"{what} has its files in {folder}, says {self._address}, and they are not there. Put them back; where "
+                f"they were moved, `ln -s PLACE {folder}` lets MLflow find them."
+            )
+
     def _local_scorers(self) -> LocalScorers:
-        return LocalScorers(Path(self.data_dir) / "models", self._address, self.model_name)
+        # The own store by no path, so that its scorers stay what they are where the directory is moved.
+        registry = "mlflow/mlflow.db" if self._is_own_store() else self._address
+        return LocalScorers(Path(self.data_dir) / "models", registry, self.model_name)
 
     @property
     def _address(self) -> str:
         return self.registry_uri or self.tracking_uri
 
     def _client(self) -> "MlflowClient":
+        self._look_after_store()
         return client(self.tracking_uri, self.registry_uri)
+
+    def _is_own_store(self) -> bool:
+        own = own_store(Path(self.data_dir).absolute())
+        return self.registry_uri is None and sqlite_file(self.tracking_uri) == own
+
+    def _look_after_store(self) -> None:
+        if self._is_own_store() and own_store(Path(self.data_dir)).exists():
+            follow_move(Path(self.data_dir), experiment=self.experiment_name)
+        elif (file := sqlite_file(self.tracking_uri)) is not None:
+            refuse_another_store(file, Path(self.data_dir))
 
     def _ask(self, question: "Callable[[MlflowClient], _Answer]") -> "_Answer | None":
         """Return MLflow's answer; None where there is no such thing, or no database: asking would create it."""
+        self._look_after_store()
         file = sqlite_file(self._address)
         if file is not None and not file.exists():
             return None
         from mlflow.exceptions import MlflowException
 
         try:
-            return question(self._client())
+            return question(client(self.tracking_uri, self.registry_uri))
         except MlflowException as error:
             if error.error_code in _MISSING:
                 return None
