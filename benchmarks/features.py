@@ -23,9 +23,9 @@ from benchmarks.features_run import DAY, WAYS
 from benchmarks.measuring import REPEATS
 
 ROWS_PER_CARD: Final = 30
-# On average; a few cards have hundreds.
+"""On average; a few cards have hundreds."""
 _SPREAD_OF_CARDS: Final = 1.3
-# Of the logarithm of a card's activity, as in the simulated feed.
+"""Of the logarithm of a card's activity, as in the simulated feed."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.features import compute_features, digest_features, read_transactions
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 
 _DIGEST = InputDigest("benchmark", "", "")

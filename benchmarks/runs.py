@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.measuring import REPEATS, Timing, compare
-from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY, fitted
-from fraud_assets.model.scorer import Scorer
-from fraud_assets.model.training import Trained, describe_training
+from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY
+from fraud_assets.model.training import train
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
@@ -34,7 +34,7 @@ from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
 
@@ -260,17 +260,14 @@ def _store(lake: Lake, key: str, silver: pa.Table, rows: int) -> None:
 def _register(registry: ModelRegistry, silver: pa.Table, pipeline_file: Path) -> None:
     """Register one fitted pipeline twice, with its compiled scorer and without, and pickle it."""
     features = silver.select(list(FEATURE_NAMES)).slice(0, 2 * ROWS_PER_DAY).to_pandas()
-    pipeline = fitted(features, 0.035)
-    joblib.dump(pipeline, pipeline_file)
+    trained = train(features, TrainingParameters())
+    joblib.dump(trained.pipeline, pipeline_file)
     registry.prepare()
-    X = features.to_numpy("float64")  # noqa: N806  scikit-learn's name
-    scorer = Scorer.from_pipeline(pipeline, training_rows=X)
-    distribution = describe_training(features, scorer.score(X))
     with registry.as_mlflow_default():
         import mlflow
 
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
-            for version, compiled in ((COMPILED, scorer), (BY_PIPELINE, None)):
-                made = registry.register(Trained(pipeline, compiled, 0.0, distribution), tags={})
+            for version, compiled in ((COMPILED, trained.scorer), (BY_PIPELINE, None)):
+                made = registry.register(replace(trained, scorer=compiled), tags={})
                 assert made == version, f"registered as {made}, expected {version}"

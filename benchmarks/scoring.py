@@ -26,14 +26,15 @@ from fraud_assets.model import scorer_kernels
 from fraud_assets.model.scorer import Scorer, fit_offset
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.simulator.writing import write_day
 
 FIRST_DAY: Final = date(2026, 1, 5)
-# Any day of the simulated feed would do.
+"""Any day of the simulated feed would do."""
+
 ROWS_PER_DAY: Final = 50_000
-# Large days, so that few files hold many rows.
+"""Large days, so that few files hold many rows."""
 
 _COLD: Final = {
     "scikit-learn": """

@@ -17,12 +17,13 @@ import click
 
 from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import load_settings
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.staleness import decide
 
@@ -45,7 +46,7 @@ class _Command(click.Group):
 
 def _platform() -> Platform:
     platform = Platform(load_settings())
-    platform.landing_zone.require_grain()
+    require_grain(platform.data_dir, platform.source)
     return platform
 
 
@@ -80,7 +81,7 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
             f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
             f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
         )
-    platform.landing_zone.claim()
+    record_grain(platform.data_dir, platform.source)
     written = [
         write_day(
             first + timedelta(days=day),

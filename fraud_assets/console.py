@@ -10,7 +10,8 @@ import click
 import duckdb
 
 from fraud_assets.gold.predictions import most_suspicious
-from fraud_assets.model.records import FOREST, ROWS, evaluation_of, quality_table
+from fraud_assets.model.estimates import FOREST, ROWS, quality_table
+from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedPiece, Landing
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -131,14 +132,14 @@ def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing)
 
 def _show_quality(metrics: Sequence[Mapping[str, Any]]) -> None:
     measured = evaluation_of(metrics)
-    unknown = measured and measured.figure(FOREST, "roc_auc").not_measurable
+    unknown = measured and measured.estimate(FOREST, "roc_auc").not_measurable
     if measured is None:
         click.echo("  Quality      not evaluated here")
     elif unknown is not None:
         click.echo(f"  Quality      not measurable: {unknown}")
     else:
         window = f"{metrics[0]['evaluation_start']} to {metrics[0]['evaluation_end']}"
-        labelled = int(measured.figure(ROWS, "labelled_rows").value or 0)
+        labelled = int(measured.estimate(ROWS, "labelled_rows").value or 0)
         click.echo(f"  Quality      on {labelled:,} labelled rows of {window}, later than the training")
         click.echo("               (in brackets the 95 % interval)\n")
         click.echo(table(*quality_table(measured), indent="    "))

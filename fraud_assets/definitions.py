@@ -17,6 +17,7 @@ from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
+from fraud_assets.partition_keys import KEY_FORMATS
 from fraud_assets.resources.models.tracked_run import tracked_run
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import Settings, load_settings
@@ -74,7 +75,7 @@ def partitions_of(source: Source) -> dg.TimeWindowPartitionsDefinition:
     return (dg.HourlyPartitionsDefinition if hourly else dg.DailyPartitionsDefinition)(
         start_date=source.first_key,
         end_date=source.end_key,
-        fmt=source.key_format,
+        fmt=KEY_FORMATS[source.partitions.grain],
         timezone="UTC",
         end_offset=1,
     )

@@ -220,9 +220,10 @@ def test_simulated_days_outside_the_source_are_refused(run: Run, tmp_path: Path)
 def test_a_data_directory_of_another_grain_is_refused(
     run: Run, scored: TestPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from fraud_assets.resources.grain import record_grain
     from fraud_assets.silver import source
 
-    scored.landing_zone.claim()
+    record_grain(scored.platform.data_dir, scored.landing_zone.source)
     packaged = (Path(source.__file__).with_name("sources") / "simulated.toml").read_text()
     (tmp_path / "hourly.toml").write_text(packaged.replace('"daily"', '"hourly"'))
     monkeypatch.setenv("FRAUD_SOURCE", str(tmp_path / "hourly.toml"))

@@ -63,7 +63,7 @@ def build_sensors(
         landing_zone: LandingZone,
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
-        landing = landing_zone.look(settle=True)
+        landing = landing_zone.look(only_stable=True)
         lake.publish_views()
         state = read_state(
             lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
@@ -86,7 +86,7 @@ def build_sensors(
         landing_zone: LandingZone,
         model_registry: ModelRegistry,
     ) -> dg.SensorResult:
-        landing = landing_zone.look(settle=True, remember=False)
+        landing = landing_zone.look(only_stable=True, remember=False)
         state = read_state(
             lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
         )

@@ -8,7 +8,7 @@ from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.accounting import account_for_rows
-from fraud_assets.silver.contract import evaluate_features
+from fraud_assets.silver.contract import check_features
 
 
 @dg.asset_check(asset=silver_transactions_base)
@@ -16,11 +16,11 @@ def stored_features_match_contract(context: dg.AssetCheckExecutionContext, lake:
     """The stored features have the contract's names, order, types and rules."""
     keys = covered_keys(context.run.tags, silver_states(lake)) or None
     with lake.connect() as connection:
-        evaluation = evaluate_features(connection, lake.select(SILVER_TRANSACTIONS, keys=keys))
+        check = check_features(connection, lake.select(SILVER_TRANSACTIONS, keys=keys))
     return dg.AssetCheckResult(
-        passed=evaluation.passed,
-        description=evaluation.summary(),
-        metadata={"rows": evaluation.rows, "violations": dict(evaluation.violations)},
+        passed=check.passed,
+        description=check.summary(),
+        metadata={"rows": check.rows, "violations": dict(check.violations)},
     )
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from fraud_assets.columns import UTC_MICROSECONDS, column
+from fraud_assets.model.scorer import is_anomaly
 from fraud_assets.silver.contract import FEATURE_NAMES
 
 
@@ -97,7 +98,7 @@ def score_batches(
         made = dict(zip(batch.schema.names, batch.columns, strict=True)) | repeated(batch.num_rows)
         made |= {
             "fraud_score": _numbers(pa.float64(), scores),
-            "is_anomaly": _flags(scores > scorer.threshold),
+            "is_anomaly": _flags(is_anomaly(scores, scorer.threshold)),
             "score_percentile": _numbers(pa.float64(), percentiles, valid=~np.isnan(percentiles)),
         }
         yield pa.record_batch([made[field.name].cast(field.type) for field in GOLD_SCHEMA], schema=GOLD_SCHEMA)

@@ -1,4 +1,4 @@
-"""How far a figure could be off: intervals by drawing cards again.
+"""How far a metric could be off: intervals by drawing cards again.
 
 A card's transactions resemble each other, and fraud comes in bursts on one card; drawing rows would take them for
 independent and give intervals that are too narrow. So whole cards are drawn, with replacement, and a card that is
@@ -11,29 +11,25 @@ from typing import Final
 import numpy as np
 
 REPLICATES: Final = 400
-"""Ten of them lie below the lower bound, so that it moves by a tenth of the interval's width from seed to seed."""
+"""Ten replicates lie below the lower bound: another seed then moves the bound by a tenth of the interval's width."""
 
 MAXIMUM_ROW_DRAWS: Final = 100_000_000
 """Rows times replicates: above 250,000 rows there are fewer replicates, so that a million take tens of seconds."""
 
 FEWEST_REPLICATES: Final = 100
-"""However many the rows are."""
+"""Replicates that are made however many the rows are."""
 
 MINIMUM_CARDS: Final = 10
-"""Cards with what is measured; with fewer, one that is drawn without any is no rarity (e**-10 at ten cards)."""
+"""Fewest cards that must hold what is counted, such as fraud: of ten, a replicate draws none one time in e**10."""
 
 _CELLS: Final = 2_000_000
 """Rows times replicates computed at a time: 16 MB for each array."""
 
 
 def card_weights(cards: int, *, rows: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """Give how often each card is drawn in each replicate, in blocks of shape (some, cards); the same for one seed.
+    """Give how often each card is drawn in each replicate, in blocks of shape (k, cards); the same for one seed.
 
-    Args:
-        cards: How many there are; as many are drawn.
-        rows: How many rows the figures are computed from, which sets how many replicates are made at most, and at once.
-        replicates: How many are wanted.
-        seed: Of the draws.
+    Of `cards` as many are drawn. How many `rows` there are sets how many replicates are made at most, and at once.
     """
     wanted = min(replicates, max(FEWEST_REPLICATES, MAXIMUM_ROW_DRAWS // max(rows, 1)))
     generator = np.random.default_rng(seed)
@@ -45,7 +41,7 @@ def card_weights(cards: int, *, rows: int, replicates: int, seed: int) -> Iterat
 
 
 def percentile_interval(replicated: np.ndarray) -> tuple[float, float] | None:
-    """Return the 2.5th and 97.5th percentile of a figure's replicates, those without a value left out, or None."""
+    """Return the 2.5th and 97.5th percentile of a metric's replicates, those without a value left out, or None."""
     known = replicated[np.isfinite(replicated)]
     if not len(known):
         return None

@@ -1,7 +1,7 @@
-"""Pictures of an evaluation, for the asset's page and for MLflow: what a table of figures does not show.
+"""Pictures of an evaluation, for the asset's page and for MLflow: what a table of metrics does not show.
 
-Belongs here: drawing ready scores and labels. Does not belong here: measuring; the curves come from
-`fraud_assets.model.ranking`, as the figures do. matplotlib takes half a second to import: import this module late.
+Belongs here: drawing ready scores and labels. Does not belong here: measuring; precision and recall come from
+`fraud_assets.model.ranking`, as in the table. matplotlib takes half a second to import: import this module late.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from PIL import Image
 
-from fraud_assets.model.evaluation import Scores
-from fraud_assets.model.ranking import capacity_figures, review_queue, weighted
-from fraud_assets.model.records import FOREST, REFERENCE, RULE
+from fraud_assets.model.estimates import FOREST, REFERENCE, RULE, SCORER_WORDS
+from fraud_assets.model.evaluation import Scores, labelled_rows
+from fraud_assets.model.ranking import capacity_metrics, review_queue, weighted
+from fraud_assets.model.scorer import is_anomaly
 
-_LOOKS: Final[Mapping[str, tuple[str, str, str]]] = {
-    FOREST: ("Isolation Forest", "#0072B2", "-"),
-    RULE: ("plain rule", "#D55E00", "--"),
-    REFERENCE: ("supervised reference", "#009E73", "-."),
+_LOOKS: Final[Mapping[str, tuple[str, str]]] = {
+    FOREST: ("#0072B2", "-"),
+    RULE: ("#D55E00", "--"),
+    REFERENCE: ("#009E73", "-."),
 }
-"""Words, colour and dashes of each: Okabe and Ito's colours, told apart without red and green, and on grey paper."""
+"""Colour and dashes of each: Okabe and Ito's colours, told apart without red and green, and on grey paper."""
 
 _GREY: Final = "#595959"
 _INCHES: Final = (7.0, 4.2)
@@ -36,50 +37,37 @@ _BINS: Final = 50
 def draw(rows: pd.DataFrame, scorers: Mapping[str, Scores], *, alerts_per_day: int) -> dict[str, bytes]:
     """Return PNG pictures, 700 pixels wide, by title: precision and recall, alerts per day, scores by label.
 
-    Args:
-        rows: As in `evaluation.evaluate`; there is fraud among the labelled ones.
-        scorers: As there; forest, rule and reference are drawn, those that have values.
-        alerts_per_day: The capacity that is marked.
+    Rows and scorers are those of `evaluation.evaluate`, with fraud among the rows; `alerts_per_day` is marked.
     """
-    known = rows["isFraud"].notna().to_numpy()
-    is_fraud = np.asarray(rows["isFraud"][known], bool)
-    day = pd.factorize(rows["partition_key"].str[:10][known], sort=True)[0]
-    forest = scorers[FOREST]
+    labelled = labelled_rows(rows)
+    is_fraud, threshold = labelled.is_fraud, scorers[FOREST].threshold
     drawn = {name: scorers[name].values for name in _LOOKS if name in scorers}
-    ranked = {name: values[known] for name, values in drawn.items() if values is not None}
+    ranked = {name: values[labelled.known] for name, values in drawn.items() if values is not None}
     return {
-        "precision and recall": _png(_precision_recall(is_fraud, ranked, threshold=forest.threshold)),
-        "alerts per day": _png(_alerts_per_day(is_fraud, day, ranked, alerts_per_day=alerts_per_day)),
-        "scores by label": _png(_scores_by_label(is_fraud, ranked[FOREST], threshold=forest.threshold)),
+        "precision and recall": _png(_precision_recall(is_fraud, ranked, threshold=threshold)),
+        "alerts per day": _png(_alerts_per_day(is_fraud, labelled.day, ranked, alerts_per_day=alerts_per_day)),
+        "scores by label": _png(_scores_by_label(is_fraud, ranked[FOREST], threshold=threshold)),
     }
 
 
 def _precision_recall(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], *, threshold: float | None) -> Figure:
     figure, axes = _figure(1)
     for name, score in ranked.items():
-        words, colour, dashes = _LOOKS[name]
+        colour, dashes = _LOOKS[name]
         order = np.argsort(-score, kind="stable")
         caught, reviewed = np.cumsum(is_fraud[order]), np.arange(1, len(order) + 1)
-        last_of_tie = np.append(np.diff(score[order]) != 0, True)
-        axes[0].plot(
-            (caught / caught[-1])[last_of_tie], (caught / reviewed)[last_of_tie], color=colour, ls=dashes, label=words
-        )
+        shown = np.append(np.diff(score[order]) != 0, True)  # the last of each tie
+        recall, precision = (caught / caught[-1])[shown], (caught / reviewed)[shown]
+        axes[0].plot(recall, precision, color=colour, ls=dashes, label=SCORER_WORDS[name])
     base_rate = is_fraud.mean()
     axes[0].axhline(base_rate, color=_GREY, ls=":", label=f"base rate, {base_rate:.1%}")
-    is_alert = ranked[FOREST] > (np.inf if threshold is None else threshold)
+    is_alert = is_anomaly(ranked[FOREST], np.inf if threshold is None else threshold)
     if is_alert.any():
         recall, precision = is_alert[is_fraud].mean(), is_fraud[is_alert].mean()
-        axes[0].plot(
-            recall,
-            precision,
-            "o",
-            color=_LOOKS[FOREST][1],
-            mec="black",
-            ms=8,
-            label=f"forest at its threshold:\nprecision {precision:.0%}, recall {recall:.0%}",
-        )
+        words = f"forest at its threshold:\nprecision {precision:.0%}, recall {recall:.0%}"
+        axes[0].plot(recall, precision, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
     axes[0].set(xlabel="recall: share of the fraud rows that is found", ylabel="precision: share of fraud among alerts")
-    _in_percent(axes[0].xaxis, axes[0].yaxis)
+    _format_percent(axes[0].xaxis, axes[0].yaxis)
     axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
     axes[0].legend(loc="upper right", framealpha=0.9)
     return figure
@@ -93,19 +81,18 @@ def _alerts_per_day(
     capacities = np.unique(np.geomspace(1, most, 60).round())
     same = np.zeros(len(day), np.intp)
     for name, score in ranked.items():
-        words, colour, dashes = _LOOKS[name]
+        colour, dashes = _LOOKS[name]
         queue = weighted(review_queue(score, is_fraud, np.zeros(len(day)), same, day), np.ones((1, 1)))
-        found = [capacity_figures(queue, np.full_like(queue.size, capacity), at="") for capacity in capacities]
+        found = [capacity_metrics(queue, np.full_like(queue.size, capacity), at="") for capacity in capacities]
         for panel, metric in zip(axes, ("precision", "recall"), strict=True):
-            panel.plot(
-                capacities, [float(one[f"{metric}_at_"][0]) for one in found], color=colour, ls=dashes, label=words
-            )
+            values = [float(one[f"{metric}_at_"][0]) for one in found]
+            panel.plot(capacities, values, color=colour, ls=dashes, label=SCORER_WORDS[name])
     axes[0].axhline(is_fraud.mean(), color=_GREY, ls=":", label="base rate")
     for panel, metric in zip(axes, ("precision", "recall"), strict=True):
         panel.axvline(alerts_per_day, color=_GREY, lw=1, label=f"{alerts_per_day:,} a day")
         panel.set(xscale="log", xlim=(1, most), ylim=(0, 1.02), xlabel="alerts per day", title=metric)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        _in_percent(panel.yaxis)
+        _format_percent(panel.yaxis)
     axes[0].set_ylabel("share of fraud among alerts")
     axes[1].set_ylabel("share of the fraud rows found")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8.5)
@@ -115,19 +102,16 @@ def _alerts_per_day(
 def _scores_by_label(is_fraud: np.ndarray, score: np.ndarray, *, threshold: float | None) -> Figure:
     figure, axes = _figure(1)
     edges = np.linspace(score.min(), max(score.max(), score.min() + 1e-9), _BINS + 1)
-    for what, words, colour, dashes in (
-        (~is_fraud, "other rows", _GREY, "--"),
-        (is_fraud, "fraud rows", _LOOKS[RULE][1], "-"),
-    ):
+    of_label = (~is_fraud, "other rows", _GREY, "--"), (is_fraud, "fraud rows", _LOOKS[RULE][0], "-")
+    for what, words, colour, dashes in of_label:
         share = np.histogram(score[what], edges)[0] / what.sum()
         axes[0].stairs(share, edges, color=colour, ls=dashes, lw=1.8, label=f"{words} ({what.sum():,})")
         axes[0].stairs(share, edges, color=colour, fill=True, alpha=0.15)
     if threshold is not None:
         axes[0].axvline(threshold, color="black", lw=1, label=f"threshold {threshold:g}: alerts to the right")
-    axes[0].set(
-        xlabel="fraud_score, higher is more suspicious", ylabel=f"share of the label's rows in each of {_BINS} bins"
-    )
-    _in_percent(axes[0].yaxis)
+    axes[0].set(xlabel="fraud_score, higher is more suspicious")
+    axes[0].set(ylabel=f"share of the label's rows in each of {_BINS} bins")
+    _format_percent(axes[0].yaxis)
     axes[0].legend(loc="upper right")
     return figure
 
@@ -141,7 +125,7 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _in_percent(*axes: Axis) -> None:
+def _format_percent(*axes: Axis) -> None:
     for axis in axes:
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 

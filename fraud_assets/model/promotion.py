@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from fraud_assets.model.records import (
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.estimates import (
     FOREST,
     ROWS,
     TRAINING_ALERT_RATE,
+    Estimate,
     Evaluation,
-    Figure,
     minus_prod,
     prod_scorer,
 )
@@ -28,9 +29,6 @@ ALERT_DRIFT_TOLERANCE: Final = 1.5
 """How many times further from 1 than `@prod`'s the drift may lie, either way. On the synthetic feed another seed moves
 it by 2 %, and a forest trained on shuffled columns, which ranks almost as well, alerts 2.3 times as often."""
 
-USUAL_ALERT_SHARE: Final = 0.035
-"""Taken where a version does not say which share of its training rows lies above its threshold: the contamination."""
-
 ROC_AUC_TOLERANCE: Final = 0.02
 """Six times what seven seeds of the forest spanned on the synthetic feed (0.0034 on 904 frauds); on 90 frauds, the
 lower bounds of the difference between two seeds reach down to -0.014."""
@@ -40,12 +38,21 @@ AVERAGE_PRECISION_TOLERANCE: Final = 0.25
 week's later rows, needs: of nine the lower bounds reach down to -16 % on 904 frauds, and to -24 % on 233."""
 
 
+class NotEvaluatedError(FraudAssetsError):
+    """A version is to be decided about that was not evaluated beside the present `@prod` version."""
+
+
 @dataclass(frozen=True)
 class PromotionDecision:
     """Whether to promote; `reasons` are all that speak for it, or, when refused, all that speak against."""
 
     promote: bool
     reasons: tuple[str, ...]
+
+    @property
+    def move(self) -> Move:
+        """The decision in the words of `model.promotions`."""
+        return "promoted" if self.promote else "refused"
 
 
 def prod_after(history: Iterable[Mapping[str, Any]]) -> str | None:
@@ -57,11 +64,9 @@ def prod_after(history: Iterable[Mapping[str, Any]]) -> str | None:
 def version_before(history: Iterable[Mapping[str, Any]]) -> str | None:
     """Return the version that a rollback leads to, or None where none was behind `@prod` before.
 
-    Promotions pile up and a rollback takes the topmost away, so that rolling back twice goes back two versions. A
-    withdrawal lies on the pile as no version: a rollback from there leads to what was withdrawn.
-
-    Args:
-        history: rows of `model.promotions`, the latest first; every move of `@prod` is one.
+    Of `history`, rows of `model.promotions`, the latest first, promotions pile up and a rollback takes the topmost
+    away, so that rolling back twice goes back two versions. A withdrawal lies on the pile as no version: a rollback
+    from there leads to what was withdrawn.
     """
     pile: list[str | None] = []
     for row in reversed(list(history)):
@@ -76,23 +81,27 @@ def version_before(history: Iterable[Mapping[str, Any]]) -> str | None:
     return next((version for version in reversed(pile[:-1]) if version is not None), None)
 
 
-def decide(evaluation: Evaluation, *, signature_matches: bool, production: str | None) -> PromotionDecision:
+def decide(evaluation: Evaluation | None, *, signature_matches: bool, production: str | None) -> PromotionDecision:
     """Return whether the candidate may become `@prod`.
 
-    What counts is the worse end of the 95 % interval, so that luck does not promote: a score that knows nothing lies
-    above a blind guess every second time, its lower bound one time in forty. Against `@prod` the interval is that of
-    the difference on the same cards. Where too few cards hold fraud for an interval, the value itself counts.
+    The worse end of each 95 % interval counts, so that luck does not promote: the ROC-AUC of a score that knows nothing
+    lies above a blind guess's every second time, its lower bound one time in forty. Against `@prod` the interval is
+    that of the difference on the same cards. Where too few cards hold fraud for an interval, the value itself counts.
 
     Args:
         evaluation: The candidate's, on rows later than its training, beside `@prod` on the same rows.
         signature_matches: Whether the registered signature is the contract's.
-        production: The present `@prod` version; None when there is none.
+        production: The present `@prod` version.
 
     Raises:
-        ValueError: When the evaluation does not tell the difference to that version.
+        NotEvaluatedError: There is no evaluation, or none beside that version.
     """
-    if production is not None and minus_prod(production) not in evaluation.figures:
-        raise ValueError(f"The candidate was not evaluated beside version {production} on the same rows.")
+    if evaluation is None or (production is not None and minus_prod(production) not in evaluation.estimates):
+        beside = "" if production is None else f" beside the present @prod version {production}"
+        raise NotEvaluatedError(
+            f"The candidate was not evaluated{beside}. Materialize evaluation_metrics first, or "
+            "`dagster job execute -m fraud_assets.definitions -j training_job`."
+        )
     findings = [
         (signature_matches, f"the signature is {'' if signature_matches else 'not '}the contract's"),
         _alert_rate_finding(evaluation, production),
@@ -103,75 +112,66 @@ def decide(evaluation: Evaluation, *, signature_matches: bool, production: str |
 
 
 def _alert_rate_finding(evaluation: Evaluation, production: str | None) -> tuple[bool, str]:
-    drift = _alert_drift(evaluation, FOREST)
+    rate, drift = evaluation.estimate(FOREST, "alert_rate").value, _alert_drift(evaluation, FOREST)
     if drift is None:
         return True, "the alert rate cannot be measured: there are no rows after the training window"
-    lower, upper = ALERT_DRIFT_BAND
-    beside = ""
+    (lower, upper), prod_words = ALERT_DRIFT_BAND, ""
     of_prod = None if production is None else _alert_drift(evaluation, prod_scorer(production))
     if of_prod is not None:
         lower = max(lower, min(1.0, of_prod) / ALERT_DRIFT_TOLERANCE)
         upper = min(upper, max(1.0, of_prod) * ALERT_DRIFT_TOLERANCE)
-        beside = f"; @prod's is {of_prod:.2f} times its own"
+        prod_words = f"; @prod's is {of_prod:.2f} times its own"
     inside = lower <= drift < upper
     return inside, (
-        f"the alert rate {evaluation.figure(FOREST, 'alert_rate').value:.2%} is {drift:.2f} times that of the training "
-        f"rows, {'within' if inside else 'outside'} {lower:.2f} to {upper:.2f} times{beside}"
+        f"the alert rate {rate:.2%} is {drift:.2f} times that of the training rows, "
+        f"{'within' if inside else 'outside'} {lower:.2f} to {upper:.2f} times{prod_words}"
     )
 
 
 def _alert_drift(evaluation: Evaluation, scored_by: str) -> float | None:
-    rate = evaluation.figure(scored_by, "alert_rate").value
-    return (
-        None if rate is None else rate / (evaluation.figure(scored_by, TRAINING_ALERT_RATE).value or USUAL_ALERT_SHARE)
-    )
+    rate = evaluation.estimate(scored_by, "alert_rate").value
+    in_training = evaluation.estimate(scored_by, TRAINING_ALERT_RATE).value
+    return None if rate is None or in_training is None else rate / in_training
 
 
 def _quality_findings(evaluation: Evaluation, production: str | None) -> list[tuple[bool, str]]:
-    base_rate = evaluation.figure(ROWS, "base_rate").value
-    unknown = evaluation.figure(FOREST, "roc_auc").not_measurable
+    base_rate = evaluation.estimate(ROWS, "base_rate").value
+    unknown = evaluation.estimate(FOREST, "roc_auc").not_measurable
     if unknown is not None or base_rate is None:
-        first = production is None
-        consequence = (
-            "there is no @prod version yet, so this one is taken"
-            if first
-            else "the present @prod version stays; `fraud-assets promote VERSION` overrides"
-        )
-        return [(first, f"quality is not measurable ({unknown}): {consequence}")]
+        stays = "the present @prod version stays; `fraud-assets promote VERSION` overrides"
+        consequence = "there is no @prod version yet, so this one is taken" if production is None else stays
+        return [(production is None, f"quality is not measurable ({unknown}): {consequence}")]
     findings = []
     for metric, words, chance, chance_words in (
         ("roc_auc", "ROC-AUC", 0.5, "a blind guess's 0.5"),
         ("average_precision", "average precision", base_rate, f"the base rate {base_rate:.4f}"),
     ):
-        figure = evaluation.figure(FOREST, metric)
-        good = _worse_end(figure) > chance
-        findings.append(
-            (good, f"{words} {_told(figure)} is {'above' if good else 'not shown to be above'} {chance_words}")
-        )
+        estimate = evaluation.estimate(FOREST, metric)
+        good = _worse_end(estimate) > chance
+        finding = f"{words} {_as_text(estimate)} is {'above' if good else 'not shown to be above'} {chance_words}"
+        findings.append((good, finding))
     if production is None:
         return findings
     for metric, words, relative in (("roc_auc", "ROC-AUC", False), ("average_precision", "average precision", True)):
-        present = evaluation.figure(prod_scorer(production), metric).value or 0.0
+        present = evaluation.estimate(prod_scorer(production), metric).value or 0.0
         tolerance = AVERAGE_PRECISION_TOLERANCE * present if relative else ROC_AUC_TOLERANCE
-        difference = evaluation.figure(minus_prod(production), metric)
+        difference = evaluation.estimate(minus_prod(production), metric)
         good = _worse_end(difference) >= -tolerance
-        findings.append(
-            (
-                good,
-                f"{words} less that of @prod's version {production}, {present:.4f}, is {_told(difference, '+')}: "
-                f"{'not' if good else 'not shown not to be'} worse by more than {tolerance:.4f}",
-            )
+        finding = (
+            f"{words} less that of @prod's version {production}, {present:.4f}, is {_as_text(difference, '+')}: "
+            f"{'not' if good else 'not shown not to be'} worse by more than {tolerance:.4f}"
         )
+        findings.append((good, finding))
     return findings
 
 
-def _worse_end(figure: Figure) -> float:
-    worse = figure.value if figure.lower is None else figure.lower
+def _worse_end(estimate: Estimate) -> float:
+    worse = estimate.value if estimate.lower is None else estimate.lower
     assert worse is not None
     return worse
 
 
-def _told(figure: Figure, sign: str = "") -> str:
-    if figure.lower is None:
-        return f"{figure.value:{sign}.4f} (no interval: too few cards hold fraud)"
-    return f"{figure.value:{sign}.4f} ({figure.lower:{sign}.4f} to {figure.upper:{sign}.4f})"
+def _as_text(estimate: Estimate, sign: str = "") -> str:
+    if estimate.lower is None:
+        return f"{estimate.value:{sign}.4f} (no interval: too few cards hold fraud)"
+    return f"{estimate.value:{sign}.4f} ({estimate.lower:{sign}.4f} to {estimate.upper:{sign}.4f})"

@@ -1,11 +1,10 @@
-"""What a review queue catches: every figure of a score comes from one weighted, sorted, cumulative sum.
+"""What a review queue catches: every metric of a score comes from one weighted, sorted, cumulative sum.
 
-Belongs here: figures of one score on labelled rows, for many weightings of the cards at once. Does not belong here:
-which scores are compared, intervals (`fraud_assets.model.bootstrap`), what may be measured
-(`fraud_assets.model.evaluation`).
+Belongs here: metrics of one score on labelled rows, for many weightings of the cards at once. Does not belong here:
+which scores are compared, intervals (`model.bootstrap`), what may be measured (`model.evaluation`).
 
 Rows that tie stand at one place of the queue, and where a capacity ends among them, the share of them that fits is
-reviewed: the expected value over all orders of the ties, so that no figure depends on the order of the rows.
+reviewed: the expected value over all orders of the ties, so that no metric depends on the order of the rows.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import numpy as np
 class ReviewQueue:
     """Labelled rows as they would be reviewed: part by part (all rows, or days), the most suspicious first.
 
-    Only ties that hold fraud are kept apart: between them no figure changes but the count of rows.
+    A tie is a run of rows with one score. Only ties that hold fraud are listed: one without fraud changes how many rows
+    come before the next, and nothing else.
     """
 
     card: np.ndarray
@@ -45,11 +45,8 @@ class WeightedQueue:
     ahead: np.ndarray
     """Rows of the part that come before the tie."""
     tied: np.ndarray
-    """Rows in the tie, fraud or not."""
     frauds: np.ndarray
-    """Fraud rows in the tie."""
     amounts: np.ndarray
-    """Their amount."""
     tie_part: np.ndarray
 
 
@@ -58,12 +55,7 @@ def review_queue(
 ) -> ReviewQueue:
     """Return the queue of labelled rows, at least one of them fraud; all arguments have shape (n_rows,).
 
-    Args:
-        score: Higher is more suspicious.
-        is_fraud: The labels, boolean.
-        amount: Transaction amounts.
-        card: Codes of the cards, from 0.
-        part: Codes of the parts, from 0, none left out; one part by default.
+    Higher scores are more suspicious; `card` and `part` are codes from 0, none left out of `part`, one by default.
     """
     parts = np.zeros(len(score), np.intp) if part is None else part
     order = np.lexsort((-score, parts))
@@ -118,7 +110,7 @@ def weighted(queue: ReviewQueue, weights: np.ndarray) -> WeightedQueue:
     )
 
 
-def ranking_figures(queue: WeightedQueue) -> dict[str, np.ndarray]:
+def ranking_metrics(queue: WeightedQueue) -> dict[str, np.ndarray]:
     """Return how well the score ranks, per weighting of a queue of one part; NaN where a class has no weight.
 
     `roc_auc` counts a tie half. `average_precision` is the sum of recall steps times the precision after each;
@@ -137,7 +129,7 @@ def ranking_figures(queue: WeightedQueue) -> dict[str, np.ndarray]:
     }
 
 
-def capacity_figures(queue: WeightedQueue, capacity: np.ndarray, *, at: str) -> dict[str, np.ndarray]:
+def capacity_metrics(queue: WeightedQueue, capacity: np.ndarray, *, at: str) -> dict[str, np.ndarray]:
     """Return what reviewing the first `capacity` rows of each part, shape (k, n_parts), finds.
 
     Precision is the share of fraud among the reviewed rows, recall the share of the fraud rows that is reviewed, and

@@ -23,35 +23,50 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from fraud_assets.model.scorer_compiler import ScorerMismatch, compile_forest, probes, reference_scores
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.scorer_compiler import ScorerMismatch, compile_forest, probes, sklearn_scores
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 FORMAT: Final = 1
-# The version of the folder's layout; a reader refuses any other.
+"""The layout of the folder; a reader refuses any other."""
+
 _ARRAYS: Final = ("nodes", "ordinals", "roots", "values", "training_scores")
-# What the folder holds beside its manifest, one .npy file each.
+"""What the folder holds beside its manifest, one .npy file each."""
+
 _COMPARED_ROWS: Final = 10_000
-# Training rows on which the scorer is compared with scikit-learn, beside the rows made for its cuts.
+"""Training rows on which the scorer is compared with scikit-learn, beside the rows made for its cuts."""
+
 _TRAINING_SCORES: Final = 10_001
-# Up to here every training score is kept; of more, as many evenly spaced ones: percentiles are exact to 1e-4.
+"""Up to here every training score is kept; of more, as many evenly spaced ones: percentiles are exact to 1e-4."""
+
 _WALK_ROWS: Final = 64
-# Up to here walking the trees is cheaper than preparing a block.
+"""Up to here walking the trees is cheaper than preparing a block."""
+
 _NUMPY_ROWS: Final = 10_000
-# Up to here numpy scores in less time than importing numba takes.
+"""Up to here numpy scores in less time than importing numba takes."""
+
 _CHUNK_ROWS: Final = 131_072
-# Rows per task: more find few more equal rows, and a task's arrays stay below 16 MiB.
+"""Rows per task: more find few more equal rows, and a task's arrays stay below 16 MiB."""
+
 _THREAD_ROWS: Final = 50_000
-# Rows that repay another thread: two halves of 65,536 find fewer equal rows, and cost a third more in all.
+"""Rows that repay another thread: two halves of 65,536 find fewer equal rows, and cost a third more in all."""
+
 _KERNELS: Final = "fraud_assets.model.scorer_kernels"
-# Imported by name when first needed.
+"""Imported by name when first needed."""
+
 _TWO: Final = np.array(2.0)
-# An array, since numpy converts a Python number at every call.
+"""An array, since numpy converts a Python number at every call."""
 
 
-class ScorerArtifactError(ValueError):
-    """A folder does not hold a scorer that this version may trust."""
+class ScorerArtifactError(FraudAssetsError):
+    """A folder does not hold a scorer that this release may trust."""
+
+
+def is_anomaly(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which scores lie above a version's threshold; one that ties with it does not."""
+    return scores > threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,28 +86,15 @@ class Scorer:
     sklearn_version: str
 
     @classmethod
-    def from_pipeline(
-        cls, pipeline: "Pipeline", *, training_rows: np.ndarray | None = None, threshold: float = 0.0
-    ) -> Self:
-        """Return a scorer that was compared bit for bit with the fitted pipeline.
-
-        Args:
-            pipeline: StandardScaler (optional) and IsolationForest, fitted.
-            training_rows: the rows that it was fitted on, for `percentile`; the first of them are compared, too.
-            threshold: the score above which a transaction is an anomaly.
+    def from_pipeline(cls, pipeline: "Pipeline", *, threshold: float = 0.0) -> Self:
+        """Return a scorer of a fitted StandardScaler (optional) and IsolationForest, compared with them bit for bit.
 
         Raises:
             ScorerMismatch: a step is unknown, the forest cannot be compiled, or a score differs.
         """
         scorer = cls(**compile_forest(pipeline), training_scores=np.empty(0), threshold=float(threshold))
-        scorer.verify(pipeline, probes(scorer.cuts))
-        if training_rows is None:
-            return scorer
-        scorer.verify(pipeline, training_rows[:_COMPARED_ROWS])
-        scores = np.sort(scorer.score(training_rows))
-        if len(scores) > _TRAINING_SCORES:
-            scores = scores[np.linspace(0, len(scores) - 1, _TRAINING_SCORES).round().astype(np.int64)]
-        return replace(scorer, training_scores=scores)
+        scorer.assert_equal_scores(pipeline, probes(scorer.cuts))
+        return scorer
 
     def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803  scikit-learn's name
         """Return float64 (n_samples,) for float64 X (n_samples, n_features), bit for bit scikit-learn's.
@@ -129,14 +131,14 @@ class Scorer:
         _kernels().rank_rows(np.ascontiguousarray(scores)[:, None], *self._score_ranking, ranks, has_nan)
         return ranks[0] / len(known)
 
-    def verify(self, pipeline: "Pipeline", X: np.ndarray) -> None:  # noqa: N803
-        """Return when each of the three ways of scoring X gives the pipeline's scores, bit for bit.
+    def assert_equal_scores(self, pipeline: "Pipeline", X: np.ndarray) -> None:  # noqa: N803
+        """Assert that each of the three ways of scoring X gives the pipeline's scores, bit for bit.
 
         Raises:
             ScorerMismatch: scores differ; the message says how many.
         """
         X = np.ascontiguousarray(X, np.float64)  # noqa: N806
-        expected = reference_scores(pipeline, X)
+        expected = sklearn_scores(pipeline, X)
         scores = np.empty(len(X))
         for way, n in (
             (self._score_in_chunks, len(X)),
@@ -153,15 +155,11 @@ class Scorer:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        fields = ("sklearn_version", "feature_names", "threshold", "denominator", "offset", "steps")
         manifest = {
             "format": FORMAT,
             "scorer_version": metadata.version("fraud-assets"),
-            "sklearn_version": self.sklearn_version,
-            "feature_names": self.feature_names,
-            "threshold": self.threshold,
-            "denominator": self.denominator,
-            "offset": self.offset,
-            "steps": self.steps,
+            **{name: getattr(self, name) for name in fields},
         }
         manifest["digest"] = _digest(folder, manifest)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
@@ -171,12 +169,12 @@ class Scorer:
         """Return the scorer that was saved in a folder; needs numpy alone.
 
         Raises:
-            ScorerArtifactError: no scorer, another format, a changed file, or another scikit-learn is installed.
+            ScorerArtifactError: no scorer, another layout, a changed file, or another scikit-learn is installed.
         """
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             if manifest["format"] != FORMAT:
-                raise ScorerArtifactError(f"{folder} has format {manifest['format']}; this version reads {FORMAT}")
+                raise ScorerArtifactError(f"{folder} has layout {manifest['format']}; this release reads {FORMAT}")
             if manifest.pop("digest") != _digest(folder, manifest):
                 raise ScorerArtifactError(f"{folder} was changed after it was written: its digest differs")
         except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
@@ -222,13 +220,13 @@ class Scorer:
         """Score some rows at a time: all their walks take a step together."""
         nodes = {name: np.ascontiguousarray(self.nodes[name]) for name in self.nodes.dtype.names or ()}
         for start in range(0, len(rows), 512):
-            some = rows[start : start + 512]
-            at = np.repeat(self.roots[:, None], len(some), axis=1)
+            block = rows[start : start + 512]
+            at = np.repeat(self.roots[:, None], len(block), axis=1)
             for _ in range(self.steps):
-                value = some[np.arange(len(some)), nodes["feature"][at]]
+                value = block[np.arange(len(block)), nodes["feature"][at]]
                 right = (value > nodes["cut"][at]) | (np.isnan(value) & (nodes["nan_right"][at] == 1))
                 at = nodes["left"][at] + right
-            total = np.zeros(len(some))
+            total = np.zeros(len(block))
             for leaf in at:  # in scikit-learn's order of trees: a sum's last bits depend on it
                 total += self.values[self.ordinals[leaf]]
             scores[start : start + 512] = self._finish(total / self.denominator)
@@ -273,22 +271,28 @@ class Scorer:
         return True
 
 
-def fit_offset(pipeline: "Pipeline", X: np.ndarray, contamination: float) -> np.ndarray:  # noqa: N803
+def fit_offset(pipeline: "Pipeline", X: np.ndarray, contamination: float) -> tuple[Scorer, np.ndarray]:  # noqa: N803
     """Give a pipeline fitted with contamination='auto' what fitting with `contamination` would have given it.
 
-    scikit-learn spends most of such a fit on scoring the training rows X; here the compiled scorer does.
-
-    Returns:
-        The fraud scores of X, relative to the new offset.
+    scikit-learn spends most of such a fit on scoring the training rows X; here the compiled scorer does, once, and is
+    returned with the fraud scores of X. It was compared with the pipeline on rows made for its cuts, and on some of X.
 
     Raises:
-        ScorerMismatch: the forest cannot be compiled; the pipeline is unchanged.
+        ScorerMismatch: the forest cannot be compiled, or a score differs: fit the pipeline anew.
     """
     forest: Any = pipeline[-1]
-    samples = -replace(Scorer.from_pipeline(pipeline), offset=0.0).score(X)
+    scorer = Scorer(**{**compile_forest(pipeline), "offset": 0.0}, training_scores=np.empty(0), threshold=0.0)
+    samples = -scorer.score(X)
     forest.offset_ = np.percentile(samples, 100.0 * contamination)
     forest.contamination = contamination
-    return -(samples - forest.offset_)
+    scores = -(samples - forest.offset_)
+    kept = np.sort(scores)
+    if len(kept) > _TRAINING_SCORES:
+        kept = kept[np.linspace(0, len(kept) - 1, _TRAINING_SCORES).round().astype(np.int64)]
+    scorer = replace(scorer, offset=float(forest.offset_), training_scores=kept)
+    for rows in (probes(scorer.cuts), X[:_COMPARED_ROWS]):
+        scorer.assert_equal_scores(pipeline, rows)
+    return scorer, scores
 
 
 def warm() -> None:

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fraud_assets.errors import FraudAssetsError
+
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 NODE: Final = np.dtype([("cut", "<f8"), ("left", "<u4"), ("feature", "<u2"), ("nan_right", "<u2")])
-# 16 bytes: a step of a walk touches one cache line. The right side stands after the left; a leaf is its own left.
-_GROUP: Final = 8
-# The kernels take trees eight at a time.
+"""16 bytes: a step of a walk touches one cache line. The right side stands after the left; a leaf is its own left."""
+
+GROUP: Final = 8
+"""Trees that the kernels walk at once, and add in one pass over a block while the sum stays in a register."""
 
 
-class ScorerMismatch(ValueError):  # noqa: N818  it is the state that callers name: fall back to the Pipeline
+class ScorerMismatch(FraudAssetsError):  # noqa: N818  it is the state that callers name: fall back to the Pipeline
     """The compiled scorer does not reproduce scikit-learn's scores, or cannot; the Pipeline itself still scores."""
 
 
@@ -45,7 +48,17 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     scaler: Any = before[0] if before else StandardScaler(with_mean=False, with_std=False)
     mean = scaler.mean_ if scaler.with_mean else np.zeros(n_features)
     scale = scaler.scale_ if scaler.with_std else np.ones(n_features)
+    averages = [_average_path_length(estimator.tree_.n_node_samples) for estimator in forest.estimators_]
+    return {
+        **_compile_trees(forest, np.concatenate(averages), mean, scale),
+        "feature_names": tuple(map(str, getattr(pipeline, "feature_names_in_", range(n_features)))),
+        "denominator": -denominator,
+        "offset": float(forest.offset_),
+        "sklearn_version": sklearn.__version__,
+    }
 
+
+def _compile_trees(forest: Any, average: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> dict[str, Any]:
     # All trees one after another; `first` is the root of each.
     trees = [estimator.tree_ for estimator in forest.estimators_]
     sizes = [tree.node_count for tree in trees]
@@ -58,13 +71,12 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     split = left >= 0
     left, right = left + first[tree_of], right + first[tree_of]
     columns = np.stack(forest.estimators_features_)
-    if columns.shape[1] < n_features:  # each tree has columns of its own; scikit-learn ignores them otherwise
+    if columns.shape[1] < len(mean):  # each tree has columns of its own; scikit-learn ignores them otherwise
         feature = columns[tree_of, feature]
     depth = np.concatenate([tree.compute_node_depths() for tree in trees])
-    average = np.concatenate([_average_path_length(tree.n_node_samples) for tree in trees])
     values, ordinal = np.unique(depth + average - 1.0, return_inverse=True)  # its expression, in its order
     values = np.append(values, 0.0)
-    for number, what in ((len(values), "distinct path lengths"), (n_features, "features")):
+    for number, what in ((len(values), "distinct path lengths"), (len(mean), "features")):
         if number > np.iinfo(np.uint16).max:
             raise ScorerMismatch(f"{number} {what} do not fit 16 bits")
 
@@ -73,17 +85,9 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
         at = at[~split[left[at]] & ~split[right[at]] & (ordinal[left[at]] == ordinal[right[at]])]
         split[at], ordinal[at] = False, ordinal[left[at]]
 
-    # Number what is left tree by tree and level by level, siblings side by side.
-    level, levels = first, []
-    while len(level):
-        levels.append(level)
-        inner = level[split[level]]
-        level = np.column_stack([left[inner], right[inner]]).ravel()
-    old = np.concatenate(levels)
-    old = old[np.argsort(tree_of[old], kind="stable")]
+    old, steps = _kept_nodes(first, left, right, split, tree_of)
     new = np.zeros(len(split), np.int64)
     new[old] = np.arange(len(old))
-
     nodes = np.zeros(len(old) + 1, NODE)  # the last is the leaf of the trees that fill the last group
     nodes["cut"], nodes["left"] = np.inf, np.arange(len(nodes))
     ordinals = np.append(ordinal[old], len(values) - 1).astype(np.uint32)
@@ -92,24 +96,32 @@ def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     for name, column in (("cut", cut), ("left", new[left[old]]), ("feature", feature[old])):
         nodes[name][inner] = column
     nodes["nan_right"][inner] = missing_left[old] == 0
-    for f in range(n_features):
+    for f in range(len(mean)):
         of_feature = feature[old] == f
         ordinals[inner[of_feature]] = np.unique(cut[of_feature], return_inverse=True)[1]
-    return {
-        "nodes": nodes,
-        "ordinals": ordinals,
-        "roots": np.append(new[first], np.full(-len(first) % _GROUP, len(nodes) - 1)).astype(np.uint32),
-        "values": values,
-        "feature_names": tuple(map(str, getattr(pipeline, "feature_names_in_", range(n_features)))),
-        "denominator": -denominator,
-        "offset": float(forest.offset_),
-        "steps": len(levels) - 1,
-        "sklearn_version": sklearn.__version__,
-    }
+    roots = np.append(new[first], np.full(-len(first) % GROUP, len(nodes) - 1)).astype(np.uint32)
+    return {"nodes": nodes, "ordinals": ordinals, "roots": roots, "values": values, "steps": steps}
 
 
-def reference_scores(pipeline: "Pipeline", X: np.ndarray) -> np.ndarray:  # noqa: N803
-    """Return scikit-learn's fraud scores of X, under the names that the pipeline was fitted with, if any."""
+def _kept_nodes(
+    level: np.ndarray, left: np.ndarray, right: np.ndarray, split: np.ndarray, tree_of: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Return the nodes below the roots, tree by tree and level by level, siblings side by side; and the longest way."""
+    levels = []
+    while len(level):
+        levels.append(level)
+        inner = level[split[level]]
+        level = np.column_stack([left[inner], right[inner]]).ravel()
+    kept = np.concatenate(levels)
+    return kept[np.argsort(tree_of[kept], kind="stable")], len(levels) - 1
+
+
+def sklearn_scores(pipeline: "Pipeline", X: np.ndarray) -> np.ndarray:  # noqa: N803
+    """Return scikit-learn's fraud scores of X: its own with the sign flipped, so that higher is more suspicious.
+
+    The whole pipeline decides, scaler included. X goes in under the names that the pipeline was fitted with, if any.
+    What scores without this function is compared with it.
+    """
     rows: Any = X
     if hasattr(pipeline, "feature_names_in_"):
         import pandas as pd

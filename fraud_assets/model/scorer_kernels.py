@@ -12,21 +12,23 @@ import numba
 import numpy as np
 from numba.core import config
 
-from fraud_assets.model.scorer_compiler import NODE
+from fraud_assets.model.scorer_compiler import GROUP, NODE
 
 _BLOCK: Final = 1024
-# Rows that are evaluated together: enough to repay walking a tree, few enough for the first two caches.
+"""Rows that are evaluated together: enough to repay walking a tree, few enough for the first two caches."""
+
 _SAMPLE: Final = 32
-# Rows looked at to choose a split: enough to find the widest feature, few enough to cost nothing.
-_GROUP: Final = 8
-# Trees that are walked at once, and added in one pass over a block while the sum stays in a register.
+"""Rows looked at to choose a split: enough to find the widest feature, few enough to cost nothing."""
+
 _CELLS: Final = 65_536
-# A value's cell is the upper half of its float32: 128 cells in each octave, so few cuts share one.
+"""A value's cell is the upper half of its float32: 128 cells in each octave, so few cuts share one."""
+
 THREADS: Final[int] = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
-# The cores that this process may use.
+"""The cores that this process may use."""
 
 _ROWS: Final = numba.types.Array(numba.float64, 2, "C", readonly=True)
-# Read-only, so that what pyarrow and pandas hand out is taken as it is.
+"""Read-only, so that what pyarrow and pandas hand out is taken as it is."""
+
 _NODES = numba.from_dtype(NODE)[::1]
 _I4, _U4, _F8, _BOOL = numba.int32[::1], numba.uint32[::1], numba.float64[::1], numba.boolean[::1]
 _RANKS = numba.uint16[:, ::1]
@@ -79,7 +81,7 @@ def walk(rows, nodes, ordinals, roots, values, steps, denominator, exponents):
         for value in row:
             infinite |= np.isinf(value)
         total = 0.0
-        for tree in range(0, len(roots), _GROUP):
+        for tree in range(0, len(roots), GROUP):
             # Eight walks at once, since each step waits for memory; a leaf leads to itself.
             a, b, c, d = roots[tree], roots[tree + 1], roots[tree + 2], roots[tree + 3]
             e, f, g, h = roots[tree + 4], roots[tree + 5], roots[tree + 6], roots[tree + 7]
@@ -239,8 +241,8 @@ def sum_blocks(ranks, order, ends, nodes, ordinals, roots, values, denominator, 
             block[f, m:] = lowest
         rows = (m + 63) & ~63  # whole vectors: the loops below then have no remainder
         total[:rows] = 0.0
-        for tree in range(0, len(roots), _GROUP):
-            for slot in range(_GROUP):
+        for tree in range(0, len(roots), GROUP):
+            for slot in range(GROUP):
                 # The live splits and their leaves in preorder: read backwards, both sides come before their split.
                 count, waiting = 0, 1
                 todo[0] = roots[tree + slot]
@@ -302,7 +304,7 @@ def sum_blocks(ranks, order, ends, nodes, ordinals, roots, values, denominator, 
                             codes[top, r] = x if block[f, r] <= rank else y
             for r in range(rows):
                 depth_sum = total[r]
-                for slot in range(_GROUP):
+                for slot in range(GROUP):
                     depth_sum += values[codes[slot, r]]
                 total[r] = depth_sum
         for r in range(m):

@@ -39,7 +39,7 @@ class Platform:
     @cached_property
     def landing_zone(self) -> LandingZone:
         """The landed files."""
-        return LandingZone(data_dir=str(self.data_dir), source=self.settings.source)
+        return LandingZone(data_dir=str(self.data_dir), source_file=self.settings.source)
 
     @cached_property
     def model_registry(self) -> ModelRegistry:

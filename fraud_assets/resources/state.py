@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from fraud_assets.digests import DIGITS, digest_lines
+from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -27,7 +28,7 @@ def read_state(
     stages: Iterable[Stage] = STAGES,
 ) -> PlatformState:
     """Return the state of every partition and of the model; opens no data file and changes nothing."""
-    source = landing_zone.feed
+    source = landing_zone.source
     made = {stage.name: made_partitions(lake, stage) for stage in stages if stage.table}
     built = made["silver"]
     made["silver"] = silver = {key: state for key, state in built.items() if source.in_range(key)}
@@ -36,7 +37,7 @@ def read_state(
     return PlatformState(
         landed={key: landing_zone.input_digest(files) for key, files in landing.partitions.items()},
         made=made,
-        previous_key={key: source.previous_key(key) for key in {*landing.partitions, *silver}},
+        previous_key={key: previous_key(key, source.partitions.grain) for key in {*landing.partitions, *silver}},
         prod_version=prod_version,
         silver_data_digest=silver_data_digest(silver),
         refused_on=refused_on,
@@ -119,7 +120,7 @@ def late_labels(lake: Lake, landing_zone: LandingZone, labels: Sequence[LandedFi
         return None
     with lake.connect() as connection:
         files = [file.raw for file in labels]
-        return read_labels(connection, landing_zone.feed, files, silver=lake.select(SILVER_TRANSACTIONS))
+        return read_labels(connection, landing_zone.source, files, silver=lake.select(SILVER_TRANSACTIONS))
 
 
 def _without_prod(lake: Lake, model_registry: ModelRegistry) -> tuple[str | None, bool]:

@@ -3,7 +3,6 @@
 Schemas come from the packages that make the rows; nothing is opened here (see `fraud_assets.resources.lake`).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,10 +33,6 @@ class Table:
     def meanings(self) -> dict[str, str]:
         """What each column means, in words."""
         return meanings(self.schema)
-
-
-def _described(schema: pa.Schema, words: Mapping[str, str]) -> pa.Schema:
-    return pa.schema([field.with_metadata({"comment": words[field.name]}) for field in schema])
 
 
 RAW_TRANSACTIONS: Final = Table(
@@ -97,7 +92,7 @@ EVALUATION_METRICS: Final = Table(
     "model",
     "evaluation_metrics",
     "one metric of one model version",
-    _described(records.metrics_schema(), records.METRICS_MEANINGS),
+    records.METRICS_SCHEMA,
     partition_by="model_version",
 )
 
@@ -105,7 +100,7 @@ PROMOTIONS: Final = Table(
     "model",
     "promotions",
     "one promotion decision",
-    _described(records.promotions_schema(), records.PROMOTIONS_MEANINGS),
+    records.PROMOTIONS_SCHEMA,
     partition_by="model_version",
 )
 

@@ -14,14 +14,7 @@ class Accounting:
 
 
 def account_for_rows(con: duckdb.DuckDBPyConnection, *, builds: str, silver: str, quarantined: str) -> Accounting:
-    """Compare what landed in each built partition with the rows that Silver and quarantine hold now.
-
-    Args:
-        con: DuckDB in UTC.
-        builds: relation with one row per built partition.
-        silver: relation with the Silver rows.
-        quarantined: relation with the quarantined rows.
-    """
+    """Compare what landed in each built partition with the rows that Silver and quarantine hold now (relations)."""
     compared = con.execute(
         f"""
         WITH good AS (SELECT partition_key, count(*) AS n FROM {silver} GROUP BY ALL),

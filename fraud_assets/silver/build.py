@@ -12,14 +12,14 @@ import duckdb
 from fraud_assets.digests import digest_lines
 from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.contract import (
-    CONTRACT_VERSION,
-    FeatureEvaluation,
-    evaluate_features,
+    CONTRACT_DIGEST,
+    ContractCheck,
+    check_features,
     quarantine_schema,
     silver_schema,
 )
 from fraud_assets.silver.features import compute_features, digest_features, read_transactions
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
 
 
@@ -52,10 +52,20 @@ class SilverBuild:
     quarantined_rows: int
     quarantine_reasons: Mapping[str, int]
     input_digest: InputDigest
-    lookback_version: str
-    tail_version: str
-    silver_version: str
-    evaluation: FeatureEvaluation
+    lookback_digest: str
+    tail_digest: str
+    silver_digest: str
+    check: ContractCheck
+
+    @property
+    def stored_digests(self) -> dict[str, str]:
+        """The four digests by the columns that hold them."""
+        return {
+            "input_version": str(self.input_digest),
+            "lookback_version": self.lookback_digest,
+            "tail_version": self.tail_digest,
+            "silver_version": self.silver_digest,
+        }
 
 
 def input_digest(files: Sequence[str], source: Source) -> InputDigest:
@@ -64,7 +74,7 @@ def input_digest(files: Sequence[str], source: Source) -> InputDigest:
     `files` are the content digests of the landed files in their order, which counts: the last label of a transaction
     wins, and the last file where the source says so.
     """
-    return InputDigest(files=digest_lines(files), source=source.digest, contract=CONTRACT_VERSION)
+    return InputDigest(files=digest_lines(files), source=source.digest, contract=CONTRACT_DIGEST)
 
 
 def build_partition(
@@ -77,13 +87,8 @@ def build_partition(
 ) -> SilverBuild:
     """Make temporary views `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
 
-    Args:
-        con: A connection whose TimeZone is UTC.
-        source: The feed.
-        key: The partition to build.
-        files: Its landed files, in the order in which a later one wins.
-        lookback: A relation with the previous partition's Silver rows, or None where there is none.
-        input_digest: See the function of that name.
+    The connection's TimeZone is UTC, the files are in the order in which a later one wins, `lookback` is a relation
+    with the previous partition's Silver rows, None where there is none.
 
     Raises:
         BrokenFileError: A file cannot be read.
@@ -93,12 +98,11 @@ def build_partition(
     transactions = read_transactions(con, source, key, lookback)
     con.execute("DROP TABLE candidate_rows; DROP TABLE good_transactions")  # the rows of a large partition, twice
     compute_features(con, source, transactions)
-    versions = digest_features(con, source, key)
+    digests = digest_features(con, source, key)
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE build AS "
-        "SELECT $input_version AS input_version, $lookback_version AS lookback_version, $tail_version AS tail_version,"
-        " $silver_version AS silver_version, $partition_key AS partition_key",
-        {"input_version": str(input_digest), "partition_key": key, **vars(versions)},
+        "CREATE OR REPLACE TEMP TABLE build AS SELECT $input AS input_version, $lookback_digest AS lookback_version,"
+        " $tail_digest AS tail_version, $silver_digest AS silver_version, $key AS partition_key",
+        {"input": str(input_digest), "key": key, **vars(digests)},
     )
     for view, made_of, schema in (
         ("silver_rows", "featured_transactions", silver_schema()),
@@ -112,8 +116,6 @@ def build_partition(
         quarantined_rows=cleaned.quarantined,
         quarantine_reasons=cleaned.reasons,
         input_digest=input_digest,
-        lookback_version=versions.lookback_version,
-        tail_version=versions.tail_version,
-        silver_version=versions.silver_version,
-        evaluation=evaluate_features(con, "silver_rows"),
+        check=check_features(con, "silver_rows"),
+        **vars(digests),
     )

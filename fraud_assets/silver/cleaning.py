@@ -12,8 +12,11 @@ from typing import Final
 
 import duckdb
 
-from fraud_assets.silver.reading import RawFile, read_raw
-from fraud_assets.silver.source import CANONICAL_TYPES, Source, quoted
+from fraud_assets.partition_keys import bounds
+from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.reading import read_raw
+from fraud_assets.silver.source import CANONICAL_TYPES, Source, label_of
+from fraud_assets.sql import identifier
 
 _MISSING: Final[Mapping[str, str]] = {
     "TransactionID": "missing_transaction_id",
@@ -68,14 +71,13 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
         SourceError: The source's expressions are not valid.
         RuntimeError: Rows were lost or made, which is a defect.
     """
-    landed = _read_candidates(con, source, files)
-    start, end = (None, None) if key is None else source.bounds(key)
+    landed = _read_candidates(con, source, files, part=source.key_of_time if key is None else "''")
+    start, end = (None, None) if key is None else bounds(key, source.partitions.grain)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {_CLEANING_SQL}",
         {
             "start_time": start,
             "end_time": end,
-            "key_format": source.key_format,
             "is_absolute": source.rules.refunds == "absolute",
             "is_last_file": source.rules.on_conflict == "last_file",
         },
@@ -92,18 +94,17 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     return CleaningResult(landed=landed, good=good, quarantined=quarantined, reasons=dict(reasons))
 
 
-def _read_candidates(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile]) -> int:
+def _read_candidates(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], part: str) -> int:
     """Make raw_<n> of each file and candidate_rows of all records; return how many records landed."""
-    references = source.references(con)
+    columns = "".join(f"{name} {type_}, " for name, type_ in {**CANONICAL_TYPES, "isFraud": "INTEGER"}.items())
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE candidate_rows (file_no INTEGER, line BIGINT, "
-        + ", ".join(f"{name} {type_}" for name, type_ in CANONICAL_TYPES.items())
-        + ", faults VARCHAR[])"
+        f"CREATE OR REPLACE TEMP TABLE candidate_rows (file_no INTEGER, line BIGINT, {columns}"
+        "has_label BOOLEAN, faults VARCHAR[], part VARCHAR)"
     )
     landed = 0
     for number, file in enumerate(files):
-        landed += read_raw(con, source, file, table=_raw(number))
-        _evaluate_cells(con, source, references, number)
+        landed += read_raw(con, source.csv, file, _raw(number), source.needed(con))
+        _evaluate_cells(con, source, number, part)
     return landed
 
 
@@ -111,29 +112,25 @@ def _raw(number: int) -> str:
     return f"raw_{number}"
 
 
-def _evaluate_cells(
-    con: duckdb.DuckDBPyConnection,
-    source: Source,
-    references: Mapping[str, frozenset[str]],
-    number: int,
-) -> None:
+def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, number: int, part: str) -> None:
     """Append one file's rows to candidate_rows: canonical columns, and the faults of their cells."""
-    needed = sorted(frozenset().union(*references.values()))
-    typed = [name for name in needed if source.type_of(name) != "VARCHAR"]
-    casts = {name: f"TRY_CAST({quoted(name)} AS {source.type_of(name)})" for name in needed}
-    cells = ", ".join(f"{cast} AS {quoted(name)}" for name, cast in casts.items())
-    is_unreadable = ", ".join(f"{quoted(name)} IS NOT NULL AND {casts[name]} IS NULL" for name in typed)
+    references = source.references(con)
+    needed = sorted(source.needed(con))
+    typed = [name for name in needed if name in source.types]
+    cells = ", ".join(f"{source.cell(name)} AS {identifier(name)}" for name in needed)
+    is_unreadable = ", ".join(f"{identifier(name)} IS NOT NULL AND {source.cell(name)} IS NULL" for name in typed)
     # A value that is not there because its cell could not be read is not missing as well.
     is_missing = ", ".join(
         " AND NOT ".join([f"{name} IS NULL", *(f"_unreadable[{typed.index(c) + 1}]" for c in typed if c in used)])
         for name, used in references.items()
         if name in _MISSING
     )
+    of_label = f"REPLACE ({label_of('isFraud')} AS isFraud), isFraud IS NOT NULL AS has_label"
     con.execute(
         f"""
         INSERT INTO candidate_rows BY NAME
         SELECT
-            * EXCLUDE (_unreadable),
+            * EXCLUDE (_unreadable) {of_label if "isFraud" in references else ""}, {part} AS part,
             list_concat(list_where($unreadable, _unreadable), list_where($missing, [{is_missing}])) AS faults
         FROM (
             SELECT

@@ -1,19 +1,15 @@
 -- Which landed rows are good, and every reason why the others are not.
 --
 -- In: candidate_rows, one row per delimited record of all files (file_no, line: its place; the canonical columns,
--- NULL where the source's expressions give none; faults: the reasons found while reading its cells).
--- Parameters: start_time and end_time of the partition (NULL: the rows are of many partitions, each evaluated by itself),
--- key_format of the feed's partition keys, is_absolute (a refund counts with
+-- NULL where the source's expressions give none; has_label: whether a label stands there, 0, 1 or other; faults: the
+-- reasons found while reading its cells; part: its partition where there are many, each evaluated by itself).
+-- Parameters: start_time and end_time of the partition (NULL where there are many), is_absolute (a refund counts with
 -- its absolute amount), is_last_file (a later file supersedes an earlier one).
--- Out: the same rows with the label, the amount in thousandths, and reasons (empty for a good row).
+-- Out: the same rows with the last label, the amount in thousandths, and reasons (empty for a good row).
 WITH
     read_rows AS (
         SELECT
-            * REPLACE (
-                CASE WHEN $is_absolute THEN abs(TransactionAmt) ELSE TransactionAmt END AS TransactionAmt,
-                CASE TRY_CAST(isFraud AS DOUBLE) WHEN 0 THEN 0 WHEN 1 THEN 1 END AS isFraud
-            ),
-            isFraud IS NOT NULL AS has_label
+            * REPLACE (CASE WHEN $is_absolute THEN abs(TransactionAmt) ELSE TransactionAmt END AS TransactionAmt)
         FROM candidate_rows
     ),
     evaluated_alone AS (
@@ -25,9 +21,6 @@ WITH
                 THEN round_even(TransactionAmt * 1000, 0)::BIGINT
             END AS amount_thousandths,
             is_international_txn::INTEGER AS is_international_txn,
-            CASE
-                WHEN $start_time IS NULL THEN strftime(event_timestamp AT TIME ZONE 'UTC', $key_format) ELSE ''
-            END AS part,
             list_concat(faults, list_filter([
                 CASE WHEN NOT isfinite(TransactionAmt) THEN 'amount_not_finite' END,
                 CASE WHEN isfinite(TransactionAmt) AND TransactionAmt < 0 THEN 'amount_negative' END,

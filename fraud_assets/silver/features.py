@@ -17,11 +17,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from fraud_assets.partition_keys import bounds
+from fraud_assets.silver.contract import WINDOW
 from fraud_assets.silver.source import Source
-from fraud_assets.silver.windows import WINDOW, aggregate_windows
+from fraud_assets.silver.windows import aggregate_windows
 
 EMPTY_TAIL: Final = "a4a03e336e7c2d5955bd36a03077729c"
-# The digest of no rows: what a partition without transactions in its last five minutes hands on.
+"""The digest of no rows: what a partition without transactions in its last window hands on."""
 
 _TEXT_IN_CODES: Final = pa.dictionary(pa.int32(), pa.string())
 
@@ -36,19 +38,20 @@ _TRANSACTIONS: Final = pa.schema(
         ("isFraud", pa.int32()),
     ]
 )
-# Good transactions as they are held while features are made of them: some 50 bytes each.
+"""Good transactions as they are held while features are made of them: some 50 bytes each."""
 
 _NO_LOOKBACK: Final = """(
     SELECT
         '' AS TransactionID, NULL::TIMESTAMPTZ AS event_timestamp, '' AS card_id, '' AS ProductCD,
         0 AS TransactionAmt, 0 AS is_international_txn, NULL::INTEGER AS isFraud
 )"""
-# The time that is missing is in no window.
+"""The time that is missing is in no window."""
 
 _BATCH_ROWS: Final = 262_144
-# Rows that are fetched at a time.
+"""Rows that are fetched at a time."""
+
 _BATCHES_IN_TURN: Final = 3
-# Batches that wait to be coded, at most, while the next ones are fetched.
+"""Batches that wait to be coded, at most, while the next ones are fetched."""
 
 _FEATURES_SQL: Final = Path(__file__).with_name("features.sql").read_text(encoding="utf-8")
 
@@ -56,33 +59,28 @@ _SCORED: Final = (
     "epoch_us(event_timestamp), amount_thousandths, is_high_value_txn, is_international_txn, txn_count_5min,"
     " sum_thousandths, sum_squares, product_diversity_5min, length(TransactionID), TransactionID, card_id"
 )
-# What a score can depend on, exactly. With numbers and the id's length first, no two rows are written alike.
+"""What a score can depend on, exactly. With numbers and the id's length first, no two rows are written alike."""
 
 _LOOKED_BACK_ON: Final = "epoch_us(event_timestamp), amount_thousandths, length(card_id), card_id, ProductCD"
-# What the next partition's windows see of a row.
+"""What the next partition's windows see of a row."""
 
 
 @dataclass(frozen=True)
-class FeatureVersions:
-    """Digests of a partition's rows as scored, of its last five minutes, and of what it looked back on."""
+class FeatureDigests:
+    """Digests of a partition's rows as scored, of its last window, and of what it looked back on."""
 
-    silver_version: str
-    tail_version: str
-    lookback_version: str
+    silver_digest: str
+    tail_digest: str
+    lookback_digest: str
 
 
 def read_transactions(con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None) -> pa.Table:
     """Return the rows that a partition's windows see: what is looked back on, then `good_transactions`, in its order.
 
-    The first ones are the temporary table `lookback_transactions` as well. Nothing else is read afterwards.
-
-    Args:
-        con: A connection whose TimeZone is UTC.
-        source: The feed, for its grain.
-        key: The partition of the good transactions.
-        lookback: A relation with the previous partition's Silver rows, at least of its last five minutes.
+    `lookback` is a relation with the previous partition's Silver rows, at least those of its last window. They become
+    the temporary table `lookback_transactions` as well. Nothing else is read afterwards.
     """
-    start, _ = source.bounds(key)
+    start, _ = bounds(key, source.partitions.grain)
     con.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE lookback_transactions AS
@@ -107,12 +105,7 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, transaction
     """Make the view `featured_transactions` of what `read_transactions` returned, without what is looked back on.
 
     The features are the same bits whatever the order of the rows. They are computed as the view is read, from rows
-    and windows that the connection holds until the next call.
-
-    Args:
-        con: The connection that the transactions were read with.
-        source: The feed, for its high-value limit.
-        transactions: Rows and look-back of one partition.
+    and windows that the connection, the one that the transactions were read with, holds until the next call.
     """
     con.unregister("windowed_transactions")  # those of the partition before, or both would be held
     aggregates = aggregate_windows(
@@ -130,13 +123,13 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, transaction
     con.execute(f"CREATE OR REPLACE TEMP VIEW featured_transactions AS {_FEATURES_SQL}")
 
 
-def digest_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureVersions:
+def digest_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureDigests:
     """Return the digests of what `compute_features` made of a partition."""
-    _, end = source.bounds(key)
-    return FeatureVersions(
-        silver_version=_digest(con, "featured_transactions", _SCORED),
-        tail_version=_digest(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
-        lookback_version=_digest(con, "lookback_transactions", _LOOKED_BACK_ON),
+    _, end = bounds(key, source.partitions.grain)
+    return FeatureDigests(
+        silver_digest=_digest(con, "featured_transactions", _SCORED),
+        tail_digest=_digest(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
+        lookback_digest=_digest(con, "lookback_transactions", _LOOKED_BACK_ON),
     )
 
 

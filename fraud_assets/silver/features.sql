@@ -1,6 +1,6 @@
 -- The eight features of every good transaction of a partition.
 --
--- In: windowed_transactions, the good ones, each with what its five-minute window holds (see windows.py).
+-- In: windowed_transactions, the good ones, each with what its trailing window holds (see windows.py).
 -- Variable: high_value_amount.
 -- Out: one row per good transaction, with the two exact window sums that the digest needs.
 WITH

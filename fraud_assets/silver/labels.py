@@ -11,8 +11,9 @@ from typing import Final, NamedTuple, Self
 import duckdb
 
 from fraud_assets.digests import digest_lines
-from fraud_assets.silver.reading import BrokenFileError, RawFile, read_columns
-from fraud_assets.silver.source import Source
+from fraud_assets.silver.raw_files import BrokenFileError, RawFile
+from fraud_assets.silver.reading import read_raw
+from fraud_assets.silver.source import Source, label_of
 
 LABEL_COLUMNS: Final = ("TransactionID", "isFraud")
 """What a file of labels must have, whatever the feed calls its own columns; other columns do not matter."""
@@ -40,13 +41,9 @@ class LabelsDigest(NamedTuple):
 class LateLabels:
     """What the files of late labels hold.
 
-    Attributes:
-        files: how many files, read or not.
-        records: records in those that were read, good or bad.
-        labels: transactions that have a label by them; of several labels the last one counts.
-        unknown: of these, the ids that no Silver row has (yet).
-        ignored: records that give no label, by reason; a record may have two.
-        broken: files that cannot be read and were left out whole, by name: the message, which begins with the name.
+    So many `files`, read or not, and `records` in those that were read, good or bad; transactions with a label by
+    them (`labels`), of which some are of no Silver row (yet) (`unknown`); records that give no label, by reason
+    (`ignored`); and the messages of files that cannot be read and were left out whole, by name (`broken`).
     """
 
     files: int
@@ -81,37 +78,10 @@ def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[
 
     The last label that is 0 or 1 wins, by the order of the files and within them. Ids are compared as text, exactly as
     Silver has them. A record without an id, with another label or that is unreadable is counted and costs nothing else.
-    Neither does a file that cannot be read or lacks a column: none of its labels count, and it is named.
-
-    Args:
-        con: DuckDB.
-        source: the feed: its CSV format is the format of the labels, which always have a header.
-        files: in the order in which a later one wins.
-        silver: relation with all Silver rows.
+    Neither does a file that cannot be read or lacks a column: none of its labels count, and it is named. The source's
+    CSV format is the format of the labels, which always have a header. `silver` is a relation with all Silver rows.
     """
-    con.execute("CREATE OR REPLACE TEMP TABLE raw_labels (place BIGINT, id VARCHAR, text VARCHAR, label INTEGER)")
-    csv_format = source.csv.model_copy(update={"header": True})
-    records = unreadable = 0
-    broken: dict[str, str] = {}
-    for number, file in enumerate(files):
-        try:
-            records += read_columns(con, csv_format, file, "label_file", frozenset(LABEL_COLUMNS))
-        except BrokenFileError as error:
-            broken[file.name] = str(error)
-            continue
-        con.execute(
-            """
-            INSERT INTO raw_labels
-            SELECT
-                -- A place among all files; no file has as many lines.
-                $number * 1_000_000_000_000 + _line, TransactionID, isFraud,
-                CASE TRY_CAST(isFraud AS DOUBLE) WHEN 0 THEN 0 WHEN 1 THEN 1 END
-            FROM label_file
-            """,
-            {"number": number},
-        )
-        [(count,)] = con.execute("SELECT count(*) FROM label_file_unreadable").fetchall()
-        unreadable += count
+    records, unreadable, broken = _read_files(con, source, files)
     con.execute(
         """
         CREATE OR REPLACE TEMP TABLE late_labels AS
@@ -121,38 +91,53 @@ def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[
         GROUP BY id
         """
     )
-    [(labels, unknown)] = con.execute(
+    [(labels, known, missing, blank, bad)] = con.execute(
         f"""
-        WITH known AS (
-            SELECT count(DISTINCT TransactionID) AS n FROM {silver}
-            WHERE TransactionID IN (SELECT TransactionID FROM late_labels)
-        )
-        SELECT count(*), count(*) - (SELECT n FROM known) FROM late_labels
-        """
-    ).fetchall()
-    [(missing, blank, bad)] = con.execute(
-        """
         SELECT
+            (SELECT count(*) FROM late_labels),
+            (SELECT count(DISTINCT TransactionID) FROM {silver} SEMI JOIN late_labels USING (TransactionID)),
             count(*) FILTER (id IS NULL),
             count(*) FILTER (text IS NULL),
             count(*) FILTER (text IS NOT NULL AND label IS NULL)
         FROM raw_labels
         """
     ).fetchall()
-    ignored = {
-        "missing_transaction_id": missing,
-        "blank": blank,
-        "label_not_0_or_1": bad,
-        "unreadable_line": unreadable,
-    }
+    ignored = {"missing_transaction_id": missing, "blank": blank, "label_not_0_or_1": bad}
+    ignored["unreadable_line"] = unreadable
     return LateLabels(
         files=len(files),
         records=records,
         labels=labels,
-        unknown=unknown,
+        unknown=labels - known,
         ignored={why: count for why, count in ignored.items() if count},
         broken=broken,
     )
+
+
+def _read_files(
+    con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile]
+) -> tuple[int, int, dict[str, str]]:
+    """Make the table `raw_labels` of all delimited records; return all records, the others, and the broken files."""
+    con.execute("CREATE OR REPLACE TEMP TABLE raw_labels (place BIGINT, id VARCHAR, text VARCHAR, label INTEGER)")
+    csv_format = source.csv.model_copy(update={"header": True})
+    records = unreadable = 0
+    broken: dict[str, str] = {}
+    for number, file in enumerate(files):
+        try:
+            records += read_raw(con, csv_format, file, "label_file", frozenset(LABEL_COLUMNS))
+        except BrokenFileError as error:
+            broken[file.name] = str(error)
+            continue
+        con.execute(
+            f"""
+            INSERT INTO raw_labels
+            -- A place among all files; no file has as many lines.
+            SELECT $number * 1_000_000_000_000 + _line, TransactionID, isFraud, {label_of("isFraud")} FROM label_file
+            """,
+            {"number": number},
+        )
+        unreadable += con.execute("SELECT count(*) FROM label_file_unreadable").fetchall()[0][0]
+    return records, unreadable, broken
 
 
 def with_late_labels(silver: str) -> str:

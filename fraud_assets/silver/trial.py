@@ -8,7 +8,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from fraud_assets.silver.cleaning import CleaningResult, clean
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
 
 
@@ -35,9 +35,8 @@ def try_file(con: DuckDBPyConnection, source: Source, file: RawFile) -> Trial:
     result = clean(con, source, None, [file])
     [figures] = con.execute(
         "SELECT min(event_timestamp), max(event_timestamp), "
-        "count(DISTINCT strftime(event_timestamp AT TIME ZONE 'UTC', $key_format)), "
-        "count(isFraud), coalesce(sum(isFraud), 0)::BIGINT FROM good_transactions",
-        {"key_format": source.key_format},
+        f"count(DISTINCT {source.key_of_time}), "
+        "count(isFraud), coalesce(sum(isFraud), 0)::BIGINT FROM good_transactions"
     ).fetchall()
     good = con.sql(
         "SELECT TransactionID, event_timestamp, card_id, ProductCD, "

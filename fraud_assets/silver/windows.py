@@ -1,4 +1,4 @@
-"""The five-minute window of each transaction: how many, how much, how many products.
+"""The trailing window of each transaction: how many, how much, how many products.
 
 Here belongs the one definition of the trailing window, as one sort and one pass over four columns of numbers. What is
 made of the counts and sums is `features.sql`; which rows are seen is `features`.
@@ -12,14 +12,15 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-WINDOW: Final = timedelta(minutes=5)
-# A card's window at time t is the closed interval [t - 5 min, t].
+from fraud_assets.silver.contract import WINDOW
+
 _WINDOW_US: Final = WINDOW // timedelta(microseconds=1)
 
 _ROWS_AT_A_TIME: Final = 50_000
-# Cards are taken together until about so many rows: what a sort needs then, some 6 MB, stays near the processor.
+"""Cards are taken together until about so many rows: what a sort needs then, some 6 MB, stays near the processor."""
+
 _THREADS: Final = 4
-# So many sorts at a time; numpy lets go of the interpreter while it sorts.
+"""So many sorts at a time; numpy lets go of the interpreter while it sorts."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,11 @@ class WindowAggregates:
 def aggregate_windows(
     card: np.ndarray, product: np.ndarray, time_us: np.ndarray, amount: np.ndarray
 ) -> WindowAggregates:
-    """Return what the five minutes up to and including each transaction hold; ties at t see each other.
+    """Return what the window up to and including each transaction holds; ties at t see each other.
 
     Nothing sees a later transaction. Every sum is of integers: neither the order of the rows nor what else is in
-    the partition changes a bit.
-
-    Args:
-        card: int, a code from 0 per card; at most 10**8 cards.
-        product: int, a code from 0 per product.
-        time_us: int64, microseconds, all within 25 hours.
-        amount: int64, thousandths, from 0 to 10**14.
+    the partition changes a bit. Cards (at most 10**8) and products are codes from 0, times are microseconds within
+    25 hours, amounts are thousandths from 0 to 10**14.
     """
     n = len(card)
     made = WindowAggregates(
@@ -71,9 +67,9 @@ def aggregate_windows(
     def aggregate(part: int) -> None:
         rows = in_parts[ends[part - 1] if part else 0 : ends[part]]
         if len(rows):
-            order, some = _aggregate(*(column[rows].astype(np.int64) for column in (card, product, time_us, amount)))
+            order, found = _aggregate(*(column[rows].astype(np.int64) for column in (card, product, time_us, amount)))
             rows = rows[order]
-            for name, values in vars(some).items():
+            for name, values in vars(found).items():
                 if name != "sum_squares_high" or values.any():
                     getattr(made, name)[rows] = values
 

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 _DIRT_SHARE: Final = 0.003
-# Of rows: enough to see every kind in a day of 3,000 rows, too few to matter to a model.
+"""Of rows: enough to see every kind in a day of 3,000 rows, too few to matter to a model."""
 
 _ONCE: Final = ("open_quote", "conflicting_id")
-# At most one of each in a file: a second open quote could close the first.
+"""At most one of each in a file: a second open quote could close the first."""
 _OFTEN: Final = ("unreadable_amount", "blank_id", "negative_amount", "duplicate", "other_day")
 
 
-def soil(table: pa.Table, day: date, *, seed: int, with_quotes: bool) -> pa.Table:
+def spoil(table: pa.Table, day: date, *, seed: int, with_quotes: bool) -> pa.Table:
     """Return a table of text with one row in 300 spoilt, each kind at least once where there are rows enough.
 
     A row is spoilt in one way only; rows that come again stand at the end. An open quote makes sense in CSV

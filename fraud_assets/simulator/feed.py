@@ -12,25 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fraud_assets.simulator.fraud import FRAUD_SHARE, SCENARIOS, Profile, draw_fraudulent_rows
-from fraud_assets.simulator.population import (
-    COUNTRIES,
-    PRODUCT_C,
-    PRODUCT_W,
-    PRODUCTS,
-    Integers,
-    draw_population,
-)
+from fraud_assets.simulator.fraud import FRAUD_SHARE, Profile, draw_fraudulent_rows
+from fraud_assets.simulator.population import COUNTRIES, PRODUCT_C, PRODUCT_W, PRODUCTS, Integers, draw_population
 from fraud_assets.simulator.sessions import DAY_SECONDS, Rows, draw_legitimate_rows, join_rows, season
 
 BASE_TIME: Final = datetime(2025, 12, 31, tzinfo=UTC)
-# TransactionDT counts seconds from here, so that 2026-01-01 starts at 86400 as the genuine file does.
+"""TransactionDT counts seconds from here, so that 2026-01-01 starts at 86400 as the genuine file does."""
 
 _IDS_PER_DAY: Final = 10_000_000
-# An id is the day's date followed by seven digits: 202601050000123.
+"""An id is the day's date followed by seven digits: 202601050000123."""
 
 _DISTANCE_KNOWN: Final = 0.6
-# Of product W's rows; leaves dist1 null in 60 % of all rows.
+"""Of product W's rows; leaves dist1 null in 60 % of all rows."""
 
 
 def simulate_day(day: date, *, seed: int = 7, profile: Profile = "default", rows_per_day: int = 3000) -> pa.Table:
@@ -58,17 +51,6 @@ def simulate_day(day: date, *, seed: int = 7, profile: Profile = "default", rows
             "P_emaildomain": card["P_emaildomain"],
             "card_country": card["card_country"],
             "txn_country": _named(COUNTRIES, rows.country),
-        }
-    )
-
-
-def scenarios_of_day(day: date, *, seed: int = 7, profile: Profile = "default", rows_per_day: int = 3000) -> pa.Table:
-    """Return TransactionID and scenario of every row of `simulate_day`: for analysis, never for a model."""
-    rows = _rows_of(day, seed, profile, rows_per_day)
-    return pa.table(
-        {
-            "TransactionID": _ids(day, len(rows.card)),
-            "scenario": _named(["legitimate", *SCENARIOS], rows.scenario),
         }
     )
 

@@ -16,7 +16,7 @@ from fraud_assets.simulator.sessions import DAY_SECONDS, Rows, join_rows, price,
 Profile = Literal["default", "hard"]
 
 FRAUD_SHARE: Final = 0.035
-# Of rows, as in the genuine file.
+"""Of rows, as in the genuine file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +54,15 @@ SCENARIOS: Final = {
     "low_and_slow": Scenario(more_rows=1.5, gap=10_000, median=70, sigma=0.7, abroad=0.25),
     "friendly_fraud": Scenario(abroad=0.06),
 }
-# Set so that the figures of docs/synthetic_feed.md come out. Pace and products give a tester away, amounts and
-# places whoever took an account over; low and slow hides in the crowd; nothing gives friendly fraud away.
+"""Set so that the figures of docs/synthetic_feed.md come out. Pace and products give a tester away, amounts and
+places whoever took an account over; low and slow hides in the crowd; nothing gives friendly fraud away."""
 
-_MIX: Final[dict[Profile, tuple[float, ...]]] = {
-    "default": (0.45, 0.40, 0.10, 0.05),
-    "hard": (0.30, 0.30, 0.25, 0.15),
-}
-# Shares of fraudulent rows in the order of SCENARIOS, halfway through the drift.
+_MIX: Final[dict[Profile, tuple[float, ...]]] = {"default": (0.45, 0.40, 0.10, 0.05), "hard": (0.30, 0.30, 0.25, 0.15)}
+"""Shares of fraudulent rows in the order of SCENARIOS, halfway through the drift."""
 _DRIFT: Final = 0.05
 _DRIFT_FROM: Final = date(2026, 1, 1)
 _DRIFT_DAYS: Final = 181
-# Testing loses what takeover gains: five points above the mix when the feed starts, five below when it ends.
+"""Testing loses what takeover gains: five points above the mix when the feed starts, five below when it ends."""
 
 
 def mix_of(day: date, profile: Profile) -> tuple[float, ...]:

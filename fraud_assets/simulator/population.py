@@ -16,24 +16,24 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 PRODUCTS: Final = ("W", "C", "H", "R", "S")
-# The product codes of the genuine file.
+"""The product codes of the genuine file."""
 PRODUCT_W: Final = 0
 PRODUCT_C: Final = 1
 OTHER_PRODUCTS: Final = (0, 2, 3, 4)
 _OTHER_SHARES: Final = (0.842, 0.063, 0.072, 0.023)
-# All but C, with their genuine shares among themselves.
+"""All but C, with their genuine shares among themselves."""
 
 COUNTRIES: Final = ("US", "CA", "MX", "GB", "DE", "FR", "BR", "IN")
 _COUNTRY_SHARES: Final = (0.87, 0.03, 0.03, 0.02, 0.015, 0.015, 0.01, 0.01)
-# 87 % of the cards are American.
+"""87 % of the cards are American."""
 _UTC_OFFSETS: Final = np.array([-5, -5, -6, 0, 1, 1, -3, 5])
-# Whole hours are near enough for a diurnal curve; American cards lie up to three zones further west.
+"""Whole hours are near enough for a diurnal curve; American cards lie up to three zones further west."""
 
 _PRODUCT_C_SHARES: Final = (0.44, 0.066)
-# Of foreign and American cards: C is the foreign product of the genuine file, and 11.5 % of its rows.
+"""Of foreign and American cards: C is the foreign product of the genuine file, and 11.5 % of its rows."""
 
 _CARDS_PER_DAILY_ROW: Final = 4
-# A quarter of a row per card and day: most cards come back within a month, few are there every day.
+"""A quarter of a row per card and day: most cards come back within a month, few are there every day."""
 
 
 @dataclass(frozen=True)

@@ -11,37 +11,30 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fraud_assets.simulator.population import (
-    OTHER_PRODUCTS,
-    PRODUCT_C,
-    Floats,
-    Integers,
-    Population,
-    elsewhere,
-)
+from fraud_assets.simulator.population import OTHER_PRODUCTS, PRODUCT_C, Floats, Integers, Population, elsewhere
 
 DAY_SECONDS: Final = 86_400
 
 _MEDIAN_AMOUNT: Final = 77.0
-# The genuine legitimate median lies between 75 and 79.
+"""The genuine legitimate median lies between 75 and 79."""
 _PRODUCT_LEVEL: Final = np.array([0.03, -0.25, -0.3, 0.4, -0.5])
-# Log offsets of W, C, H, R, S: R is dear, S and H are cheap.
+"""Log offsets of W, C, H, R, S: R is dear, S and H are cheap."""
 _LARGE_SHARE: Final = 0.012
 _BURST_SHARE: Final = 0.05
 _BURST_EXTRA: Final = 0.8
-# A burst has 2 + Poisson rows; together 13-18 % of rows have another row of the card within five minutes.
+"""A burst has 2 + Poisson rows; together 13-18 % of rows have another row of the card within five minutes."""
 _RETRY_SHARE: Final = 0.36
-# Of a burst's later rows; gives 2.8 % of rows that repeat card and amount within five minutes.
+"""Of a burst's later rows; gives 2.8 % of rows that repeat card and amount within five minutes."""
 _STRAY_SHARE: Final = 0.12
-# Of rows: another product than the card's own.
+"""Of rows: another product than the card's own."""
 _CROSS_BORDER_SHARES: Final = (0.05, 0.15)
-# Of sessions of cards at home: of other products, and of product C.
+"""Of sessions of cards at home: of other products, and of product C."""
 
 _ACTIVITY: Final = np.array([2.6, 1.2, 0.9, 2.6, 6.7, 10.2, 11.9, 11.7, 12.1, 13.4, 11.8, 6.6])
-# By two hours of local time: a trough at four, a peak at nineteen.
+"""By two hours of local time: a trough at four, a peak at nineteen."""
 _ACTIVITY_BEFORE: Final = np.concatenate([[0.0], np.cumsum(_ACTIVITY) / _ACTIVITY.sum()])
 _WEEKDAYS: Final = (0.97, 0.96, 0.98, 1.01, 1.07, 1.04, 0.97)
-# Monday to Sunday; the mean is one.
+"""Monday to Sunday; the mean is one."""
 _BEFORE_CHRISTMAS: Final = 1.3
 
 

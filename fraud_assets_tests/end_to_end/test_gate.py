@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fraud_assets.model.estimates import FOREST, minus_prod, prod_scorer
 from fraud_assets.model.evaluation import Scores, evaluate
 from fraud_assets.model.promotion import PromotionDecision, decide
-from fraud_assets.model.records import FOREST, minus_prod, prod_scorer
-from fraud_assets.model.training import TrainingParameters, fit_pipeline, fraud_score
+from fraud_assets.model.training import train
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.lake import open_lake
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS
-from fraud_assets.silver.contract import FEATURE_NAMES
+from fraud_assets.silver.contract import as_features
 
 Days = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -30,12 +31,10 @@ def days(_scored_data: Path) -> Days:
 @pytest.fixture(scope="module")
 def present(days: Days) -> Scores:
     """The present `@prod` version's: a forest by the defaults."""
-    return scores(*days)
-
-
-def scores(training: pd.DataFrame, later: pd.DataFrame, **parameters: int) -> Scores:
-    pipeline = fit_pipeline(training, TrainingParameters(**parameters))
-    return Scores(fraud_score(pipeline, later), threshold=0.0, training_alert_rate=0.035)
+    early, later = days
+    scorer = train(early, TrainingParameters()).scorer
+    assert scorer is not None
+    return Scores(scorer.score(as_features(later).to_numpy(np.float64)), threshold=0.0, training_alert_rate=0.035)
 
 
 def decided(candidate: Scores, production: Scores, later: pd.DataFrame) -> PromotionDecision:
@@ -46,23 +45,6 @@ def decided(candidate: Scores, production: Scores, later: pd.DataFrame) -> Promo
         differences={minus_prod("1"): (FOREST, prod_scorer("1"))},
     )
     return decide(evaluation, signature_matches=True, production="1")
-
-
-def test_a_retraining_with_another_seed_is_promoted(days: Days, present: Scores) -> None:
-    training, later = days
-    decision = decided(scores(training, later, random_state=7), present, later)
-    assert decision.promote, decision.reasons
-
-
-def test_a_forest_trained_on_shuffled_columns_is_refused_and_a_better_one_takes_its_place(
-    days: Days, present: Scores
-) -> None:
-    training, later = days
-    generator = np.random.default_rng(1)
-    shuffled = training.assign(**{name: generator.permutation(training[name]) for name in FEATURE_NAMES})
-    worse = scores(shuffled, later)
-    assert not decided(worse, present, later).promote
-    assert decided(present, worse, later).promote
 
 
 def test_a_score_that_knows_nothing_is_refused_by_all_of_its_quality(days: Days, present: Scores) -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 import dagster as dg
 
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
-from fraud_assets.simulator.writing import write_labels
 from fraud_assets.staleness import decide
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
+from fraud_assets_tests.simulator.truth import write_labels, write_unlabelled_day
 
 MakePlatform = Callable[..., TestPlatform]
+
+
+def land_unlabelled(platform: TestPlatform, days: int) -> None:
+    for day in range(days):
+        write_unlabelled_day(FIRST_DAY + timedelta(days=day), platform.landing_zone.folder, rows_per_day=700)
 
 
 def land_labels(platform: TestPlatform, days: int = 6) -> list[Path]:
@@ -53,7 +58,7 @@ def test_labels_that_land_late_make_the_model_measurable_and_touch_neither_silve
     make_platform: MakePlatform,
 ) -> None:
     platform = make_platform()
-    platform.simulate(6, labels=False)
+    land_unlabelled(platform, 6)
     assert [step.problem for step in platform.run()] == ["", "", ""]
     assert roc_auc(platform) == [(None, "no row has a label")]
     before = table_versions(platform)
@@ -77,7 +82,9 @@ def test_a_day_of_transactions_makes_no_evaluation_due_and_other_labels_of_an_ev
     scored_platform.simulate(1, start=FIRST_DAY + timedelta(days=6))
     assert {step.request.stage for step in scored_platform.run()} == {"silver", "gold"}
 
-    scored_platform.simulate(1, start=FIRST_DAY + timedelta(days=5), dirt=True, labels=False)
+    write_unlabelled_day(
+        FIRST_DAY + timedelta(days=5), scored_platform.landing_zone.folder, rows_per_day=700, dirt=True
+    )
     assert due(scored_platform) == [("silver", "2026-01-06", "landed files changed")]
     steps = scored_platform.run()
 
@@ -105,7 +112,7 @@ def test_a_broken_file_of_labels_holds_up_neither_the_first_model_nor_the_other_
     make_platform: MakePlatform,
 ) -> None:
     platform = make_platform()
-    platform.simulate(6, labels=False)
+    land_unlabelled(platform, 6)
     land_labels(platform)
     land_wrong(platform)
 

@@ -7,7 +7,9 @@ import dagster as dg
 import numpy as np
 
 from fraud_assets.model import training
-from fraud_assets.model.records import minus_prod, prod_scorer
+from fraud_assets.model.estimates import minus_prod, prod_scorer
+from fraud_assets.model.rows import read_training_rows
+from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
 from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
@@ -41,16 +43,16 @@ def register_trained_on_shuffled_columns(platform: TestPlatform) -> dg.ExecuteIn
     """Register a forest that saw version 1's training rows, each column in an order of its own; else like version 1."""
     registry, lake = platform.model_registry, platform.lake
     tags = registry.version_tags("1")
-    keys = [key for key in platform.state().silver if tags["train_start"] <= key <= tags["train_end"]]
+    keys = TrainingFacts.from_tags(tags).training_keys(platform.state().silver)
 
     @dg.asset(hooks={mark_mlflow_run_failed})
     def shuffled_forest(mlflow: dg.ResourceParam[Any]) -> None:
         with lake.connect() as connection:
-            rows = training.read_training_rows(connection, lake.select(SILVER_TRANSACTIONS, keys=keys), max_rows=10_000)
+            rows = read_training_rows(connection, lake.select(SILVER_TRANSACTIONS, keys=keys), max_rows=10_000)
         assert len(rows) == int(tags["training_rows"])
         generator = np.random.default_rng(1)
         shuffled = rows.assign(**{name: generator.permutation(rows[name]) for name in rows})
-        trained = training.train(shuffled, training.TrainingParameters())
+        trained = training.train(shuffled, TrainingParameters())
         mlflow.log_param("columns", "shuffled")
         registry.register(trained, tags={name: value for name, value in tags.items() if name != "dagster_run_id"})
 

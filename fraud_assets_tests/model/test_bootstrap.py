@@ -50,7 +50,7 @@ def measured(seed: int, cards: int = CARDS, **options: int) -> dict[tuple[str, s
     )
     return {
         (scored_by, metric): (figure.value or 0.0, figure.lower or 0.0, figure.upper or 0.0)
-        for scored_by, figures in found.figures.items()
+        for scored_by, figures in found.estimates.items()
         for metric, figure in figures.items()
     }
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fraud_assets.model.promotion import PromotionDecision, decide, version_before
-from fraud_assets.model.records import Evaluation, Figure
+from fraud_assets.model.estimates import Estimate, Evaluation
+from fraud_assets.model.promotion import NotEvaluatedError, PromotionDecision, decide, version_before
 
 REASON = "no row has a label"
 
@@ -20,16 +20,16 @@ def evaluated(
 ) -> Evaluation:
     """An evaluation beside version 6: values with lower bounds; None is not measurable."""
 
-    def figure(pair: tuple[float, float] | None) -> Figure:
-        return Figure(None, not_measurable=REASON) if pair is None else Figure(pair[0], pair[1], pair[0] + 0.02)
+    def figure(pair: tuple[float, float] | None) -> Estimate:
+        return Estimate(None, not_measurable=REASON) if pair is None else Estimate(pair[0], pair[1], pair[0] + 0.02)
 
-    def alerts(rate: float | None, in_training: float) -> dict[str, Figure]:
-        return {"alert_rate": Figure(rate), "training_alert_rate": Figure(in_training)}
+    def alerts(rate: float | None, in_training: float) -> dict[str, Estimate]:
+        return {"alert_rate": Estimate(rate), "training_alert_rate": Estimate(in_training)}
 
-    unknown = Figure(None, not_measurable=REASON)
+    unknown = Estimate(None, not_measurable=REASON)
     return Evaluation(
         {
-            "rows": {"base_rate": unknown if roc_auc is None else Figure(0.02)},
+            "rows": {"base_rate": unknown if roc_auc is None else Estimate(0.02)},
             "forest": {
                 **alerts(alert_rate, training_alert_rate),
                 "roc_auc": figure(roc_auc),
@@ -37,8 +37,8 @@ def evaluated(
             },
             "version 6": {
                 **alerts(prod_alert_rate, 0.035),
-                "roc_auc": Figure(0.80),
-                "average_precision": Figure(0.20),
+                "roc_auc": Estimate(0.80),
+                "average_precision": Estimate(0.20),
             },
             "forest minus version 6": {
                 "roc_auc": figure(less_roc_auc),
@@ -160,14 +160,14 @@ def test_a_refusal_gives_both_figures_and_the_tolerance():
 
 
 def test_where_too_few_cards_hold_fraud_for_an_interval_the_values_decide_and_it_says_so():
-    figures = {name: dict(of) for name, of in GOOD.figures.items()}
+    figures = {name: dict(of) for name, of in GOOD.estimates.items()}
     for name in ("forest", "forest minus version 6"):
         for metric in ("roc_auc", "average_precision"):
-            figures[name][metric] = Figure(figures[name][metric].value)
+            figures[name][metric] = Estimate(figures[name][metric].value)
     decision = decided(Evaluation(figures), production="6")
     assert decision.promote
     assert "ROC-AUC 0.8000 (no interval: too few cards hold fraud) is above a blind guess's 0.5" in decision.reasons
-    figures["forest minus version 6"]["roc_auc"] = Figure(-0.021)
+    figures["forest minus version 6"]["roc_auc"] = Estimate(-0.021)
     assert not decided(Evaluation(figures), production="6").promote
 
 
@@ -187,8 +187,10 @@ def test_without_labels_only_the_first_version_is_promoted_and_it_says_so(alert_
 
 
 def test_a_candidate_that_was_not_evaluated_beside_prod_is_not_decided_about():
-    with pytest.raises(ValueError, match="not evaluated beside version 7"):
+    with pytest.raises(NotEvaluatedError, match=r"not evaluated beside the present @prod version 7\. .*training_job"):
         decided(GOOD, production="7")
+    with pytest.raises(NotEvaluatedError, match="Materialize evaluation_metrics"):
+        decide(None, signature_matches=True, production=None)
 
 
 def history(*moves: tuple[str, str]) -> list[dict[str, str]]:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from fraud_assets.model.ranking import (
-    capacity_figures,
+    capacity_metrics,
     cards_of_a_day,
     precision_by_part,
-    ranking_figures,
+    ranking_metrics,
     review_queue,
     weighted,
 )
@@ -61,7 +61,7 @@ def drawn_rows(draw: st.DrawFn) -> LabelledRows:
 
 def ranking_of(rows: LabelledRows) -> dict[str, float]:
     queue = review_queue(rows.score, rows.is_fraud, rows.amount, rows.card)
-    return {name: value[0] for name, value in ranking_figures(weighted(queue, rows.weight_of_card[None])).items()}
+    return {name: value[0] for name, value in ranking_metrics(weighted(queue, rows.weight_of_card[None])).items()}
 
 
 @settings(max_examples=cases(40, 1_000))
@@ -110,7 +110,7 @@ def slow_reviews(
 def test_a_capacity_is_spent_from_the_top_of_each_day(rows: LabelledRows, capacity: float, by_day: bool) -> None:
     queue = review_queue(rows.score, rows.is_fraud, rows.amount, rows.card, rows.day if by_day else None)
     in_weights = weighted(queue, rows.weight_of_card[None])
-    found = capacity_figures(in_weights, np.full_like(in_weights.size, capacity), at="x")
+    found = capacity_metrics(in_weights, np.full_like(in_weights.size, capacity), at="x")
     twice = rows.repeated()
     days = twice.day if by_day else np.zeros(len(twice.score), int)
     sums = np.zeros(3)
@@ -133,7 +133,7 @@ def test_ties_count_what_a_review_in_random_order_finds_on_average(capacity: int
         [is_fraud[[0, *order]][:capacity].mean() for order in permutations([1, 2, 3])],
     )
     queue = weighted(review_queue(score, is_fraud, np.ones(5), np.arange(5)), np.ones((1, 5)))
-    found = capacity_figures(queue, np.full((1, 1), float(capacity)), at="x")
+    found = capacity_metrics(queue, np.full((1, 1), float(capacity)), at="x")
     assert found["precision_at_x"][0] == pytest.approx(on_average)
 
 
@@ -169,6 +169,6 @@ def test_no_figure_depends_on_the_order_of_the_rows(rows: LabelledRows, data: st
     def figures(at: Sequence[int] | slice) -> list[float]:
         queue = review_queue(rows.score[at], rows.is_fraud[at], rows.amount[at], rows.card[at], rows.day[at])
         in_weights = weighted(queue, rows.weight_of_card[None])
-        return [float(value[0]) for value in capacity_figures(in_weights, in_weights.size * 0 + 2.0, at="x").values()]
+        return [float(value[0]) for value in capacity_metrics(in_weights, in_weights.size * 0 + 2.0, at="x").values()]
 
     np.testing.assert_allclose(figures(slice(None)), figures(order), rtol=1e-12)  # pyright: ignore[reportArgumentType]

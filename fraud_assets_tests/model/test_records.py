@@ -7,57 +7,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.model.records import (
-    METRICS_MEANINGS,
-    PROMOTIONS_MEANINGS,
-    Evaluation,
-    Figure,
-    evaluation_of,
-    metrics_schema,
-    metrics_table,
-    minus_prod,
-    prod_scorer,
-    promotions_schema,
-    quality_table,
-)
+from fraud_assets.model.estimates import Estimate, Evaluation, minus_prod, prod_scorer, quality_table
+from fraud_assets.model.records import METRICS_SCHEMA, evaluation_of, metrics_table
 from fraud_assets_tests.depth import cases
 
 EVALUATED_AT = datetime(2026, 2, 1, 3, tzinfo=UTC)
 
 
-def ranking(roc_auc: float, average_precision: float) -> dict[str, Figure]:
+def ranking(roc_auc: float, average_precision: float) -> dict[str, Estimate]:
     return {
-        "roc_auc": Figure(roc_auc, roc_auc - 0.01, roc_auc + 0.01),
-        "pr_auc": Figure(average_precision + 0.01),
-        "average_precision": Figure(average_precision),
-        "precision_at_top_1pct": Figure(0.5),
-        "precision_at_100_a_day": Figure(0.25, 0.2, 0.3),
-        "recall_at_100_a_day": Figure(0.75),
-        "card_precision_at_100_a_day": Figure(None, not_measurable="why not"),
+        "roc_auc": Estimate(roc_auc, roc_auc - 0.01, roc_auc + 0.01),
+        "pr_auc": Estimate(average_precision + 0.01),
+        "average_precision": Estimate(average_precision),
+        "precision_at_top_1pct": Estimate(0.5),
+        "precision_at_100_a_day": Estimate(0.25, 0.2, 0.3),
+        "recall_at_100_a_day": Estimate(0.75),
+        "card_precision_at_100_a_day": Estimate(None, not_measurable="why not"),
     }
 
 
 MEASURED = Evaluation(
     {
-        "rows": {"rows": Figure(1000.0), "base_rate": Figure(0.025, 0.02, 0.03)},
-        "forest": {"alert_rate": Figure(0.03), **ranking(0.9, 0.39)},
-        prod_scorer("6"): {"alert_rate": Figure(0.04), **ranking(0.8, 0.3)},
+        "rows": {"rows": Estimate(1000.0), "base_rate": Estimate(0.025, 0.02, 0.03)},
+        "forest": {"alert_rate": Estimate(0.03), **ranking(0.9, 0.39)},
+        prod_scorer("6"): {"alert_rate": Estimate(0.04), **ranking(0.8, 0.3)},
         "rule": ranking(0.7, 0.4),
-        "reference": dict.fromkeys(ranking(0, 0), Figure(None, not_measurable="too few frauds to learn from")),
-        minus_prod("6"): {"roc_auc": Figure(0.1, 0.05, 0.15)},
+        "reference": dict.fromkeys(ranking(0, 0), Estimate(None, not_measurable="too few frauds to learn from")),
+        minus_prod("6"): {"roc_auc": Estimate(0.1, 0.05, 0.15)},
     }
 )
 
 
 def written(evaluation: Evaluation, window: tuple[str, str] | None = ("2026-01-21", "2026-01-30")) -> list[dict]:
     table = metrics_table(evaluation, model_version="7", window=window, evaluated_at=EVALUATED_AT, labels_version="ab")
-    assert table.schema.equals(metrics_schema())
+    assert table.schema.equals(METRICS_SCHEMA)
     return table.to_pylist()
 
 
 def test_each_figure_is_a_row_that_says_who_scored_and_how_sure_it_is() -> None:
     rows = written(MEASURED)
-    assert len(rows) == sum(len(figures) for figures in MEASURED.figures.values())
+    assert len(rows) == sum(len(figures) for figures in MEASURED.estimates.values())
     shown = [(row["scored_by"], row["metric"], row["value"], row["lower"], row["upper"]) for row in rows]
     assert shown[1] == ("rows", "base_rate", 0.025, 0.02, 0.03)
     assert shown[-1] == ("forest minus version 6", "roc_auc", 0.1, 0.05, 0.15)
@@ -86,18 +75,18 @@ def test_nothing_written_is_no_evaluation() -> None:
 
 
 def test_a_figure_that_was_not_written_has_no_value() -> None:
-    assert MEASURED.figure("rule", "alert_rate").value is None
+    assert MEASURED.estimate("rule", "alert_rate").value is None
 
 
 NUMBER = st.none() | st.floats(-1, 1)
 FIGURES = st.dictionaries(
-    st.text(min_size=1, max_size=5), st.builds(Figure, NUMBER, NUMBER, NUMBER, st.none() | st.text()), min_size=1
+    st.text(min_size=1, max_size=5), st.builds(Estimate, NUMBER, NUMBER, NUMBER, st.none() | st.text()), min_size=1
 )
 
 
 @settings(max_examples=cases(50, 1_000))
 @given(figures=st.dictionaries(st.text(min_size=1, max_size=5), FIGURES, min_size=1))
-def test_whatever_was_evaluated_is_read_back(figures: dict[str, dict[str, Figure]]) -> None:
+def test_whatever_was_evaluated_is_read_back(figures: dict[str, dict[str, Estimate]]) -> None:
     assert evaluation_of(reversed(written(Evaluation(figures)))) == Evaluation(figures)
 
 
@@ -132,10 +121,5 @@ def test_a_person_reads_every_scorer_beside_the_base_rate() -> None:
 
 def test_an_evaluation_always_says_of_which_labels_it_is() -> None:
     optional = {"value", "lower", "upper", "not_measurable", "evaluation_start", "evaluation_end"}
-    assert {field.name for field in metrics_schema() if field.nullable} == optional
+    assert {field.name for field in METRICS_SCHEMA if field.nullable} == optional
     assert signature(metrics_table).parameters["labels_version"].default is Parameter.empty
-
-
-def test_every_column_has_a_meaning() -> None:
-    assert set(METRICS_MEANINGS) == set(metrics_schema().names)
-    assert set(PROMOTIONS_MEANINGS) == set(promotions_schema().names)

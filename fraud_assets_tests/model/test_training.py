@@ -17,31 +17,36 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fraud_assets.model import training
+from fraud_assets.model.rows import read_training_rows
 from fraud_assets.model.scorer import ScorerMismatch
+from fraud_assets.model.scorer_compiler import sklearn_scores
 from fraud_assets.model.training import (
     MINIMUM_TRAINING_ROWS,
     QUANTILES,
-    NoTrainingWindowError,
     PipelineScorer,
     TooFewRowsError,
     Trained,
-    TrainingParameters,
     UnknownTrainingScoresError,
-    UnusableFeaturesError,
-    Window,
     describe_training,
-    fit_pipeline,
-    fraud_score,
-    read_training_rows,
-    split_window,
     threshold_for,
     train,
     with_threshold,
 )
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets_tests.depth import cases
 
 SMALL = TrainingParameters(n_estimators=10)
+ONE_IN_A_HUNDRED = TrainingParameters(n_estimators=10, alert_share=0.01)
+
+
+def fit_pipeline(features: pd.DataFrame, parameters: TrainingParameters) -> Pipeline:
+    return train(features, parameters).pipeline
+
+
+def fraud_score(pipeline: Pipeline, features: pd.DataFrame) -> np.ndarray:
+    """Scikit-learn's scores of features in any column order."""
+    return sklearn_scores(pipeline, as_features(features).to_numpy(np.float64))
 
 
 def made_features(*, rows: int, seed: int) -> pd.DataFrame:
@@ -70,92 +75,6 @@ def features() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def pipeline(features: pd.DataFrame) -> Pipeline:
     return fit_pipeline(features, SMALL)
-
-
-# --- the window ---
-
-
-@pytest.mark.parametrize(
-    ("keys", "gap", "expected"),
-    [
-        (
-            ["2026-01-03", "2026-01-01", "2026-01-02"],
-            0,
-            Window("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-03"),
-        ),
-        (
-            [f"2026-01-{day:02}" for day in range(1, 31)],
-            0,
-            Window("2026-01-01", "2026-01-21", "2026-01-22", "2026-01-30"),
-        ),
-        (
-            [f"2026-01-{day:02}" for day in range(1, 31)],
-            7,
-            Window("2026-01-01", "2026-01-14", "2026-01-22", "2026-01-30"),
-        ),
-        (
-            ["2026-01-01-23", "2026-01-02-00"],
-            0,
-            Window("2026-01-01-23", "2026-01-01-23", "2026-01-02-00", "2026-01-02-00"),
-        ),
-        (["2026-01-01"], 0, Window("2026-01-01", "2026-01-01", None, None)),
-        (["2026-01-01"], 3, Window("2026-01-01", "2026-01-01", None, None)),
-    ],
-)
-def test_the_last_partitions_evaluate_and_the_earlier_ones_train(keys, gap, expected):
-    assert split_window(keys, gap=gap) == expected
-
-
-@settings(max_examples=cases(100, 2_000))
-@given(
-    keys=st.lists(st.dates().map(str), min_size=2, max_size=40, unique=True),
-    share=st.floats(0.01, 0.99),
-    gap=st.integers(0, 5),
-)
-def test_training_ends_before_the_gap_and_the_gap_before_evaluation(keys, share, gap):
-    try:
-        window = split_window(keys, evaluation_share=share, gap=gap)
-    except NoTrainingWindowError:
-        assert len(keys) - max(1, int(len(keys) * share)) - gap < 1
-        return
-    ordered = sorted(keys)
-    training = [key for key in ordered if window.train_start <= key <= window.train_end]
-    evaluating = [key for key in ordered if (window.evaluation_start or "") <= key <= (window.evaluation_end or "")]
-    between = ordered[len(training) : len(ordered) - len(evaluating)]
-    assert training
-    assert evaluating
-    assert [*training, *between, *evaluating] == ordered
-    assert len(between) == gap
-
-
-def test_no_partition_says_what_to_do():
-    with pytest.raises(NoTrainingWindowError, match="fraud-assets run"):
-        split_window([])
-
-
-def test_a_gap_that_leaves_nothing_to_train_on_is_named():
-    with pytest.raises(NoTrainingWindowError, match="2 partitions leave none to train on when 1 evaluate and 1"):
-        split_window(["2026-01-01", "2026-01-02"], gap=1)
-
-
-@pytest.mark.parametrize(("share", "gap"), [(0.0, 0), (1.0, 0), (0.3, -1)])
-def test_a_share_or_gap_without_meaning_is_refused(share, gap):
-    with pytest.raises(ValueError, match="evaluation_share must lie between"):
-        split_window(["2026-01-01", "2026-01-02"], evaluation_share=share, gap=gap)
-
-
-def test_a_person_may_choose_the_first_and_the_last_partition():
-    keys = [f"2026-01-{day:02}" for day in range(1, 11)]
-    window = split_window(keys, first="2026-01-03", last="2026-01-06", evaluation_share=0.25)
-    assert window == Window("2026-01-03", "2026-01-05", "2026-01-06", "2026-01-06")
-    assert [key for key in keys if window.trains_on(key)] == ["2026-01-03", "2026-01-04", "2026-01-05"]
-
-
-def test_a_choice_that_leaves_no_partition_says_which_there_are():
-    with pytest.raises(
-        NoTrainingWindowError, match=r"between 2027-01-01 and the last: there are 2026-01-01 to 2026-01"
-    ):
-        split_window(["2026-01-02", "2026-01-01"], first="2027-01-01")
 
 
 # --- the rows ---
@@ -273,15 +192,6 @@ def test_just_enough_rows_are_enough(features):
     fit_pipeline(features.head(256), SMALL)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["avg_amount_5min", "txn_count_5min"])
-def test_a_value_that_is_not_finite_is_refused_by_the_name_of_its_feature(features, name, value):
-    broken = features.astype({name: np.float64})
-    broken.loc[7, name] = value
-    with pytest.raises(UnusableFeaturesError, match=f"in {name}:"):
-        fit_pipeline(broken, SMALL)
-
-
 def test_a_missing_feature_is_named(features):
     with pytest.raises(ValueError, match="txn_count_5min"):
         fit_pipeline(features.drop(columns="txn_count_5min"), SMALL)
@@ -292,12 +202,13 @@ ROWS = cases(2_000, 100_000)
 _RETRAIN = """
 import sys
 import numpy as np
-from fraud_assets.model.training import TrainingParameters, train
+from fraud_assets.model.training import train
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets_tests.model.test_training import made_features
 
 features = made_features(rows=int(sys.argv[1]), seed=1)
 shuffled = features.sample(frac=1.0, random_state=int(sys.argv[2]))
-np.save(sys.argv[3], train(shuffled, TrainingParameters(), alert_share=0.01).scorer.score(features.to_numpy(float)))
+np.save(sys.argv[3], train(shuffled, TrainingParameters(alert_share=0.01)).scorer.score(features.to_numpy(float)))
 """
 
 
@@ -347,7 +258,7 @@ def test_a_share_of_a_hundred_rows_is_that_many_rows(share):
 
 
 def test_an_alert_share_is_met_on_the_training_rows(features):
-    trained = train(features, SMALL, alert_share=0.01)
+    trained = train(features, ONE_IN_A_HUNDRED)
     assert trained.scorer is not None
     scores = trained.scorer.score(features.to_numpy(np.float64))
     assert (scores > trained.threshold).mean() == pytest.approx(0.01, abs=0.0005)
@@ -356,7 +267,7 @@ def test_an_alert_share_is_met_on_the_training_rows(features):
 
 def test_the_same_trees_take_another_threshold_and_keep_their_bits(features, trained):
     other = with_threshold(trained.pipeline, trained.scorer, trained.distribution, alert_share=0.01)
-    anew = train(features, SMALL, alert_share=0.01)
+    anew = train(features, ONE_IN_A_HUNDRED)
     X = features.to_numpy(np.float64)  # noqa: N806 - scikit-learn's name
     assert other.scorer is not None
     assert trained.scorer is not None
@@ -403,11 +314,12 @@ def test_a_forest_that_cannot_be_compiled_is_trained_all_the_same(features, trai
     def refuse(*_arguments, **_named):
         raise ScorerMismatch("refused for a test")
 
-    monkeypatch.setattr(training.Scorer, "from_pipeline", refuse)
-    made = train(features, SMALL, alert_share=0.01)
+    monkeypatch.setattr(training, "fit_offset", refuse)
+    made = train(features, ONE_IN_A_HUNDRED)
     assert (made.scorer, made.not_compiled) == (None, "refused for a test")
     assert made.distribution == trained.distribution
     assert made.threshold == train_threshold(features, trained)
+    assert pickle.dumps(made.pipeline) == pickle.dumps(trained.pipeline)
 
 
 def train_threshold(features: pd.DataFrame, trained: Trained) -> float:
@@ -418,14 +330,14 @@ def train_threshold(features: pd.DataFrame, trained: Trained) -> float:
 @pytest.mark.parametrize("feature", FEATURE_NAMES)
 def test_any_constant_feature_is_no_obstacle(features, feature):
     constant = features.assign(**{feature: features[feature].iloc[0]})
-    made = train(constant, SMALL, alert_share=0.01)
+    made = train(constant, ONE_IN_A_HUNDRED)
     assert made.scorer is not None
     assert len(set(made.distribution["quantiles"][feature])) == 1
 
 
 def test_rows_that_are_all_alike_train_a_forest_that_flags_none(features):
     alike = pd.concat([features.head(1)] * 300)
-    made = train(alike, SMALL, alert_share=0.01)
+    made = train(alike, ONE_IN_A_HUNDRED)
     assert made.scorer is not None
     scores = made.scorer.score(alike.to_numpy(np.float64))
     assert not (scores > made.threshold).any()
@@ -481,14 +393,6 @@ def test_no_default_threshold_is_six_tenths_which_would_flag_nothing(features, t
 
 def test_a_fit_is_the_one_that_scikit_learn_makes_by_itself(features):
     ordered = as_features(features).sort_values(list(FEATURE_NAMES), ignore_index=True)
-    by_itself = Pipeline([("scaler", StandardScaler()), ("forest", IsolationForest(**vars(SMALL)))]).fit(ordered)
+    forest = IsolationForest(n_estimators=10, contamination=0.035, random_state=42)
+    by_itself = Pipeline([("scaler", StandardScaler()), ("forest", forest)]).fit(ordered)
     assert pickle.dumps(fit_pipeline(features, SMALL)) == pickle.dumps(by_itself)
-
-
-def test_a_forest_that_cannot_be_compiled_is_fitted_all_the_same(features, monkeypatch):
-    def refuse(*_arguments):
-        raise ScorerMismatch("refused for a test")
-
-    expected = pickle.dumps(fit_pipeline(features, SMALL))
-    monkeypatch.setattr(training, "fit_offset", refuse)
-    assert pickle.dumps(fit_pipeline(features, SMALL)) == expected

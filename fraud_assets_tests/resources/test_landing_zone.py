@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fraud_assets.resources.grain import AnotherGrainError, record_grain, require_grain
 from fraud_assets.resources.landing_zone import (
-    AnotherGrainError,
     LandedPiece,
     LandingZone,
     NothingLandedError,
 )
 from fraud_assets.silver.cleaning import clean
-from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.raw_files import BrokenFileError, RawFile
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import iter_records
 
@@ -58,7 +58,7 @@ def make_zone(folder: Path, *, grain: str = "daily", end: str = "", csv: str = "
         {csv}
         """
     )
-    return LandingZone(data_dir=str(folder / "data"), source=str(source))
+    return LandingZone(data_dir=str(folder / "data"), source_file=str(source))
 
 
 @pytest.fixture
@@ -196,10 +196,10 @@ def test_a_link_to_nothing_is_passed_over(zone: LandingZone) -> None:
 
 def test_a_file_counts_at_the_second_look(zone: LandingZone) -> None:
     drop(zone, "2026-01-05/a.csv")
-    first = zone.look(settle=True)
+    first = zone.look(only_stable=True)
     assert first.partitions == {}
     assert first.notes == ("landing/2026-01-05/a.csv has just been seen: it counts at the next look",)
-    second = zone.look(settle=True)
+    second = zone.look(only_stable=True)
     assert [file.digest for file in second.partitions["2026-01-05"]] == ["73cb3858a687a849"]
     assert second.notes == ()
 
@@ -207,27 +207,27 @@ def test_a_file_counts_at_the_second_look(zone: LandingZone) -> None:
 def test_a_file_that_grows_starts_again(zone: LandingZone) -> None:
     path = drop(zone, "2026-01-05/a.csv")
     for size in (3, 4, 5):
-        assert zone.look(settle=True).partitions == {}
+        assert zone.look(only_stable=True).partitions == {}
         path.write_bytes(b"x" * size)
-    assert zone.look(settle=True).partitions == {}
-    assert names(zone, settle=True) == {"2026-01-05": ["a.csv"]}
+    assert zone.look(only_stable=True).partitions == {}
+    assert names(zone, only_stable=True) == {"2026-01-05": ["a.csv"]}
 
 
 def test_a_look_that_is_not_remembered_leaves_no_trace(zone: LandingZone) -> None:
     drop(zone, "2026-01-05/a.csv")
     before = sorted(Path(zone.data_dir).rglob("*"))
     for _ in range(3):
-        assert zone.look(settle=True, remember=False).partitions == {}
+        assert zone.look(only_stable=True, remember=False).partitions == {}
     assert sorted(Path(zone.data_dir).rglob("*")) == before
-    assert zone.look(settle=True).partitions == {}
+    assert zone.look(only_stable=True).partitions == {}
 
 
 def test_a_new_file_does_not_hide_the_files_beside_it(zone: LandingZone) -> None:
     drop(zone, "2026-01-05/a.csv")
     zone.look()
     drop(zone, "2026-01-05/b.csv")
-    assert names(zone, settle=True) == {"2026-01-05": ["a.csv"]}
-    assert names(zone, settle=True) == {"2026-01-05": ["a.csv", "b.csv"]}
+    assert names(zone, only_stable=True) == {"2026-01-05": ["a.csv"]}
+    assert names(zone, only_stable=True) == {"2026-01-05": ["a.csv", "b.csv"]}
 
 
 def test_a_partition_counts_as_it_was_while_one_of_its_files_changes(zone: LandingZone) -> None:
@@ -238,8 +238,8 @@ def test_a_partition_counts_as_it_was_while_one_of_its_files_changes(zone: Landi
         drop(zone, "2026-01-05/b.csv", content)
         # A run for a half-written file, or for the file beside it alone, would be asked for here.
         for remember in (False, True):
-            assert zone.input_digest(zone.look(settle=True, remember=remember).partitions["2026-01-05"]) == before
-    after = zone.input_digest(zone.look(settle=True).partitions["2026-01-05"])
+            assert zone.input_digest(zone.look(only_stable=True, remember=remember).partitions["2026-01-05"]) == before
+    after = zone.input_digest(zone.look(only_stable=True).partitions["2026-01-05"])
     assert after == zone.input_digest(zone.files("2026-01-05"))
     assert after != before
 
@@ -289,7 +289,7 @@ def test_looking_at_one_partition_keeps_what_is_known_of_the_others(zone: Landin
     zone.look()
     drop(zone, "2026-01-05/b.csv")
     zone.files("2026-01-05")
-    assert names(zone, settle=True) == {"2026-01-05": ["a.csv", "b.csv"], "2026-01-06": ["a.csv"]}
+    assert names(zone, only_stable=True) == {"2026-01-05": ["a.csv", "b.csv"], "2026-01-06": ["a.csv"]}
 
 
 # Claiming
@@ -297,16 +297,16 @@ def test_looking_at_one_partition_keeps_what_is_known_of_the_others(zone: Landin
 
 def test_a_data_directory_is_of_one_grain(tmp_path: Path) -> None:
     daily, hourly = make_zone(tmp_path), make_zone(tmp_path, grain="hourly")
-    daily.require_grain()
+    require_grain(Path(daily.data_dir), daily.source)
     hourly.look()
     assert everything(daily) == everything(hourly)  # Looking claims nothing, whoever comes first.
-    daily.claim()
-    daily.claim()
+    record_grain(Path(daily.data_dir), daily.source)
+    record_grain(Path(daily.data_dir), daily.source)
     daily.look()
     with pytest.raises(AnotherGrainError):
         hourly.look()
     with pytest.raises(AnotherGrainError, match=r"holds daily partitions and source small is hourly.*FRAUD_DATA_DIR"):
-        hourly.claim()
+        record_grain(Path(hourly.data_dir), hourly.source)
     with pytest.raises(AnotherGrainError):
         hourly.files("2026-01-05-07")
 
@@ -318,7 +318,7 @@ def test_landing_claims_the_directory_that_it_makes(tmp_path: Path, con: duckdb.
     hourly.land(con, file)
     before = everything(hourly)
     with pytest.raises(AnotherGrainError, match="holds hourly partitions"):
-        daily.claim()
+        record_grain(Path(daily.data_dir), daily.source)
     with pytest.raises(AnotherGrainError, match="holds hourly partitions"):
         daily.land(con, file)
     assert everything(daily) == before
@@ -348,9 +348,9 @@ def test_files_of_labels_are_no_partition_and_stand_in_the_order_in_which_they_l
 
 def test_a_file_of_labels_counts_at_the_second_remembered_look_of_a_sensor(zone: LandingZone) -> None:
     drop(zone, "labels/a.csv")
-    assert labels(zone, settle=True) == []
-    assert labels(zone, settle=True, remember=False) == [], "the other sensor may look at once"
-    assert labels(zone, settle=True) == ["labels/a.csv"]
+    assert labels(zone, only_stable=True) == []
+    assert labels(zone, only_stable=True, remember=False) == [], "the other sensor may look at once"
+    assert labels(zone, only_stable=True) == ["labels/a.csv"]
 
 
 def test_no_label_has_to_land(zone: LandingZone) -> None:
@@ -600,7 +600,7 @@ def test_an_open_quote_takes_no_row_of_its_new_neighbours(zone: LandingZone, con
     ]
     [piece, _] = land(zone, con, csv_bytes(*rows))
     [file] = zone.files("2026-01-05")
-    assert [record.text.rstrip() for record in iter_records(file.raw, zone.feed.csv)] == [rows[0], rows[1], rows[3]]
+    assert [record.text.rstrip() for record in iter_records(file.raw, zone.source.csv)] == [rows[0], rows[1], rows[3]]
     assert (zone.count_records(file), piece.records) == ((3, None), 3)
 
 
@@ -631,14 +631,14 @@ def test_the_records_of_the_parts_are_the_records_of_the_file(
     pieces = land(zone, con, content)
 
     whole = RawFile(path=tmp_path / "feed.csv", name="feed.csv")
-    records = [(record.text, record.fields) for record in iter_records(whole, zone.feed.csv)]
+    records = [(record.text, record.fields) for record in iter_records(whole, zone.source.csv)]
     parts = [file.raw for files in zone.look().partitions.values() for file in files]
-    of_parts = [(record.text, record.fields) for part in parts for record in iter_records(part, zone.feed.csv)]
+    of_parts = [(record.text, record.fields) for part in parts for record in iter_records(part, zone.source.csv)]
     assert sorted(of_parts, key=str) == sorted(records, key=str)
     assert sum(piece.records for piece in pieces) == len(records)
     for file in parts:
         key = file.name.split("/")[0]
-        outside = clean(con, zone.feed, key, [file]).reasons.get("time_outside_partition", 0)
+        outside = clean(con, zone.source, key, [file]).reasons.get("time_outside_partition", 0)
         assert outside == 0
 
 

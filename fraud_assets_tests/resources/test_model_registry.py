@@ -23,14 +23,8 @@ from mlflow.exceptions import MlflowException
 from sklearn.pipeline import Pipeline
 
 from fraud_assets.model.scorer import Scorer
-from fraud_assets.model.training import (
-    PipelineScorer,
-    Trained,
-    TrainingParameters,
-    describe_training,
-    fit_pipeline,
-    fraud_score,
-)
+from fraud_assets.model.training import PipelineScorer, Trained, describe_training
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.models import registration
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.registration import RegistrationError
@@ -39,7 +33,7 @@ from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tr
 from fraud_assets.resources.models.version_files import TamperedVersionError
 from fraud_assets.silver.contract import as_features
 from fraud_assets_tests.depth import FULL
-from fraud_assets_tests.model.test_training import made_features
+from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, made_features
 
 NAME = "fraud_isolation_forest"
 

@@ -156,7 +156,7 @@ def make_source(folder: Path) -> str:
 def state_of(
     lake: Lake, tmp_path: Path, *, prod: str | None, registered: tuple[str, ...] | None = None, rescore_days: int = 0
 ) -> PlatformState:
-    zone = LandingZone(data_dir=lake.data_dir, source=make_source(tmp_path))
+    zone = LandingZone(data_dir=lake.data_dir, source_file=make_source(tmp_path))
     registry = Registry(
         source_name="simulated",
         tracking_uri="sqlite:///none.db",

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraud_assets.silver.reading import RawFile, Record, open_csv
+from fraud_assets.silver.csv_records import Record, open_csv
+from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.reading import read_raw
 from fraud_assets.silver.source import CsvFormat, Source
 
 HEADER = "id,time,card,product,amount,abroad,fraud"
@@ -58,8 +61,19 @@ def write_parquet(folder: Path, rows: list[dict[str, Any]], name: str = "feed.pa
     return RawFile(path=folder / name, name=name)
 
 
+def read(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile) -> int:
+    """Read a file of a source's columns into the table `raw`."""
+    return read_raw(con, source.csv, file, "raw", source.needed(con))
+
+
 def iter_records(file: RawFile, csv_format: CsvFormat) -> Iterator[Record]:
     """Yield every record of a CSV file after its header, delimited or not, with its text as it came."""
     with open_csv(file, csv_format) as records:
-        for batch in records.batches():
-            yield from batch
+        for chunk in records.chunks():
+            rows = chunk.rows(range(len(records.names)))
+            fields = dict(
+                zip(rows.lines, map(list, zip(*(c.to_pylist() for c in rows.columns), strict=True)), strict=True)
+            )
+            problems = {line: problem for line, _, problem in rows.unreadable}
+            for line, text, _ in chunk.texts():
+                yield Record(line, text, fields.get(line), problems.get(line, ""))

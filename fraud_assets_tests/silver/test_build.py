@@ -8,10 +8,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from fraud_assets.partition_keys import previous_key
 from fraud_assets.silver.build import InputDigest, SilverBuild, build_partition, input_digest
-from fraud_assets.silver.contract import CONTRACT_VERSION, quarantine_schema, silver_schema
+from fraud_assets.silver.contract import CONTRACT_DIGEST, quarantine_schema, silver_schema
 from fraud_assets.silver.features import EMPTY_TAIL
-from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.raw_files import BrokenFileError, RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import GOOD, HEADER, make_source, write_csv
@@ -33,20 +34,20 @@ def test_a_build_says_what_it_was_made_of_and_became(con: duckdb.DuckDBPyConnect
     build = build_partition(con, make_source(), KEY, [file], None, INPUT)
     assert (build.landed_rows, build.silver_rows, build.quarantined_rows) == (4, 2, 2)
     assert build.quarantine_reasons == {"duplicate": 1, "unreadable_amount": 1}
-    assert (build.input_digest, build.lookback_version, build.tail_version) == (
+    assert (build.input_digest, build.lookback_digest, build.tail_digest) == (
         INPUT,
         EMPTY_TAIL,
         EMPTY_TAIL,
     )
-    assert build.evaluation.passed
-    assert build.evaluation.rows == 2
+    assert build.check.passed
+    assert build.check.rows == 2
     rows = read(con, "silver_rows").to_pylist()
     assert [(r["TransactionID"], r["is_high_value_txn"], r["txn_count_5min"]) for r in rows] == [
         ("T1", 0, 2),
         ("T2", 1, 2),
     ]
     assert {(r["input_version"], r["silver_version"], r["partition_key"]) for r in rows} == {
-        ("files-source-contract", build.silver_version, KEY)
+        ("files-source-contract", build.silver_digest, KEY)
     }
     refused = read(con, "quarantine_rows").to_pylist()
     assert [(r["line"], r["reasons"], r["partition_key"]) for r in refused] == [
@@ -78,8 +79,8 @@ def test_a_partition_without_files_or_good_rows_is_built_all_the_same(con: duckd
     for files in ([], [write_csv(tmp_path, "few")]):
         build = build_partition(con, make_source(), KEY, files, None, INPUT)
         assert build.silver_rows == 0
-        assert build.silver_version == EMPTY_TAIL
-        assert build.evaluation.passed
+        assert build.silver_digest == EMPTY_TAIL
+        assert build.check.passed
 
 
 def test_a_broken_file_stops_the_build_before_anything_is_replaced(con: duckdb.DuckDBPyConnection, tmp_path: Path):
@@ -100,7 +101,7 @@ def test_a_label_that_arrives_late_changes_the_table_but_not_the_silver_version(
         con, make_source(), KEY, [first, write_csv(tmp_path, row(fraud="1"))], None, INPUT._replace(files="more")
     )
     assert read(con, "silver_rows")["isFraud"].to_pylist() == [1]
-    assert after.silver_version == before.silver_version
+    assert after.silver_digest == before.silver_digest
 
 
 def test_the_input_digest_names_files_source_and_contract():
@@ -109,7 +110,7 @@ def test_the_input_digest_names_files_source_and_contract():
     assert digest == (
         hashlib.sha256(f"{'b' * 64}\n{'a' * 64}".encode()).hexdigest()[:16],
         source.digest,
-        CONTRACT_VERSION,
+        CONTRACT_DIGEST,
     )
     assert InputDigest.parse(str(digest)) == digest
     assert len(str(digest).encode()) <= 64, "Delta cuts its statistics there"
@@ -139,12 +140,12 @@ class Platform:
 
     def is_due(self, key: str) -> bool:
         built = self.builds.get(key)
-        before = self.builds.get(self.source.previous_key(key))
-        tail = before.tail_version if before else EMPTY_TAIL
-        return built is None or (built.input_digest, built.lookback_version) != (self.input_digest(key), tail)
+        before = self.builds.get(previous_key(key, self.source.partitions.grain))
+        tail = before.tail_digest if before else EMPTY_TAIL
+        return built is None or (built.input_digest, built.lookback_digest) != (self.input_digest(key), tail)
 
     def build(self, key: str) -> None:
-        before = self.source.previous_key(key)
+        before = previous_key(key, self.source.partitions.grain)
         self.builds[key] = build_partition(
             self.con,
             self.source,

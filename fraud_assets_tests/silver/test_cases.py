@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from fraud_assets.silver.cleaning import clean
-from fraud_assets.silver.reading import BrokenFileError
+from fraud_assets.silver.raw_files import BrokenFileError
 from fraud_assets_tests.silver.cases import CASES, Case
 from fraud_assets_tests.silver.feed import make_source, write_bytes
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.silver.cleaning import REASONS, CleaningResult, clean
-from fraud_assets.silver.reading import BrokenFileError, RawFile
+from fraud_assets.silver.raw_files import BrokenFileError, RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import GOOD, make_source, row, write_csv

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
 from fraud_assets.silver.features import (
     EMPTY_TAIL,
-    FeatureVersions,
+    FeatureDigests,
     compute_features,
     digest_features,
     read_transactions,
@@ -42,8 +42,8 @@ def compute(
     key: str = "2026-01-05",
     lookback: str | None = None,
     labels: Sequence[int | None] | None = None,
-) -> tuple[Bits, FeatureVersions]:
-    """Return the features by id, each double as its bits, and the versions."""
+) -> tuple[Bits, FeatureDigests]:
+    """Return the features by id, each double as its bits, and the digests."""
     table = pa.table(
         {
             "TransactionID": pa.array([row.id for row in rows], pa.string()),
@@ -59,10 +59,10 @@ def compute(
     con.execute("CREATE OR REPLACE TEMP TABLE good_transactions AS FROM given_rows")
     con.unregister("given_rows")
     compute_features(con, source, read_transactions(con, source, key, lookback))
-    versions = digest_features(con, source, key)
+    digests = digest_features(con, source, key)
     names = ", ".join(FEATURE_NAMES)
     found = con.execute(f"SELECT TransactionID, {names} FROM featured_transactions").fetchall()
-    return {identifier: tuple(map(bits, values)) for identifier, *values in found}, versions
+    return {identifier: tuple(map(bits, values)) for identifier, *values in found}, digests
 
 
 def bits(value: float) -> str:
@@ -173,11 +173,11 @@ def test_hours_built_one_after_the_other_equal_one_whole_build_bit_for_bit(
     for hour in range(10, 14):
         start = NOON_US + (hour - 12) * HOUR_US
         rows = [row for row in history if start <= row.time_us < start + HOUR_US]
-        found, versions = compute(con, rows, source=HOURLY, key=f"2026-01-05-{hour:02}", lookback=lookback)
-        assert versions.lookback_version == tail
+        found, digests = compute(con, rows, source=HOURLY, key=f"2026-01-05-{hour:02}", lookback=lookback)
+        assert digests.lookback_digest == tail
         parts |= found
         con.execute("CREATE OR REPLACE TEMP TABLE hour_before AS FROM featured_transactions")
-        lookback, tail = "hour_before", versions.tail_version
+        lookback, tail = "hour_before", digests.tail_digest
     assert parts == whole
 
 
@@ -223,20 +223,20 @@ def test_a_window_looks_back_over_midnight(con: duckdb.DuckDBPyConnection):
     compute(con, before, key="2026-01-04")
     con.execute("CREATE TEMP TABLE day_before AS FROM featured_transactions")
     row = transaction("first", midnight + 1)
-    found, versions = compute(con, [row], lookback="(SELECT * FROM day_before)")
+    found, digests = compute(con, [row], lookback="(SELECT * FROM day_before)")
     assert found.keys() == {"first"}
     assert agrees(values(found["first"]), features_of(row, [*before, row], high_value_amount=500.0))
     assert values(found["first"])["avg_amount_5min"] == 15.0
-    assert versions.lookback_version != EMPTY_TAIL
+    assert digests.lookback_digest != EMPTY_TAIL
 
 
 def test_rows_of_the_lookback_that_are_not_from_just_before_are_not_seen(con: duckdb.DuckDBPyConnection):
     rows = [transaction("same day", 0), transaction("long ago", -24 * 3600)]
     compute(con, rows)
     con.execute("CREATE TEMP TABLE around AS FROM featured_transactions")
-    found, versions = compute(con, [transaction("now", 1)], lookback="around")
+    found, digests = compute(con, [transaction("now", 1)], lookback="around")
     assert counts(found) == {"now": 1}
-    assert versions.lookback_version == EMPTY_TAIL
+    assert digests.lookback_digest == EMPTY_TAIL
 
 
 def test_large_amounts_do_not_overflow_and_their_spread_is_exact(con: duckdb.DuckDBPyConnection):
@@ -274,47 +274,47 @@ def test_each_of_many_rows_gets_its_own_window(con: duckdb.DuckDBPyConnection):
 LAST_MINUTE = 12 * 3600 - 60
 
 
-def versions_of(con: duckdb.DuckDBPyConnection, *rows: Transaction, **kwargs) -> FeatureVersions:
+def digests_of(con: duckdb.DuckDBPyConnection, *rows: Transaction, **kwargs) -> FeatureDigests:
     return compute(con, rows, **kwargs)[1]
 
 
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ({"thousandths": 10_001}, {"silver_version", "tail_version"}),
-        ({"seconds": LAST_MINUTE + 1}, {"silver_version", "tail_version"}),
-        ({"card": "d"}, {"silver_version", "tail_version"}),
-        ({"identifier": "T9"}, {"silver_version"}),
-        ({"is_international": True}, {"silver_version"}),
+        ({"thousandths": 10_001}, {"silver_digest", "tail_digest"}),
+        ({"seconds": LAST_MINUTE + 1}, {"silver_digest", "tail_digest"}),
+        ({"card": "d"}, {"silver_digest", "tail_digest"}),
+        ({"identifier": "T9"}, {"silver_digest"}),
+        ({"is_international": True}, {"silver_digest"}),
         # Alone in its window, a product is no part of any feature of its own day; the next day counts it.
-        ({"product": "C"}, {"tail_version"}),
-        ({"seconds": LAST_MINUTE - 240.000001}, {"silver_version", "tail_version"}),
+        ({"product": "C"}, {"tail_digest"}),
+        ({"seconds": LAST_MINUTE - 240.000001}, {"silver_digest", "tail_digest"}),
         ({}, set()),
     ],
 )
-def test_a_version_changes_with_what_it_stands_for_and_nothing_else(
+def test_a_digest_changes_with_what_it_stands_for_and_nothing_else(
     con: duckdb.DuckDBPyConnection, change: dict, changed: set[str]
 ):
     row = {"identifier": "T1", "seconds": LAST_MINUTE, "thousandths": 10_000}
-    before = versions_of(con, transaction(**row))
-    after = versions_of(con, transaction(**row | change))
+    before = digests_of(con, transaction(**row))
+    after = digests_of(con, transaction(**row | change))
     assert {name for name in vars(before) if vars(before)[name] != vars(after)[name]} == changed
 
 
 def test_a_label_changes_no_version(con: duckdb.DuckDBPyConnection):
     row = transaction("T1", LAST_MINUTE)
-    assert versions_of(con, row, labels=[1]) == versions_of(con, row, labels=[None])
+    assert digests_of(con, row, labels=[1]) == digests_of(con, row, labels=[None])
 
 
 def test_only_the_last_five_minutes_are_the_tail(con: duckdb.DuckDBPyConnection):
     end = 12 * 3600
-    empty = versions_of(con, transaction("T1", end - 300.000001))
-    assert empty.tail_version == EMPTY_TAIL
-    assert versions_of(con, transaction("T1", end - 300)).tail_version != EMPTY_TAIL
+    empty = digests_of(con, transaction("T1", end - 300.000001))
+    assert empty.tail_digest == EMPTY_TAIL
+    assert digests_of(con, transaction("T1", end - 300)).tail_digest != EMPTY_TAIL
 
 
-def test_the_versions_of_no_rows_are_the_constant(con: duckdb.DuckDBPyConnection):
-    assert versions_of(con) == FeatureVersions(EMPTY_TAIL, EMPTY_TAIL, EMPTY_TAIL)
+def test_the_digests_of_no_rows_are_the_constant(con: duckdb.DuckDBPyConnection):
+    assert digests_of(con) == FeatureDigests(EMPTY_TAIL, EMPTY_TAIL, EMPTY_TAIL)
 
 
 def test_versions_are_the_published_digest(con: duckdb.DuckDBPyConnection):
@@ -327,7 +327,7 @@ def test_versions_are_the_published_digest(con: duckdb.DuckDBPyConnection):
     digests = [hashlib.md5("\x1f".join(text).encode()).hexdigest() for text in texts]
     low, high = (sum(int(d[part], 16) for d in digests) for part in (slice(16), slice(16, 32)))
     expected = hashlib.md5(f"2-{low}-{high}".encode()).hexdigest()
-    assert versions_of(con, *rows).silver_version == expected
+    assert digests_of(con, *rows).silver_digest == expected
 
 
 def test_the_time_zone_of_the_machine_changes_nothing():

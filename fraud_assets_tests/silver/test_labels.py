@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from fraud_assets.silver.labels import LabelsDigest, LateLabels, labels_digest, read_labels, with_late_labels
-from fraud_assets.silver.reading import RawFile
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.cases import LABEL_CASES, LabelCase

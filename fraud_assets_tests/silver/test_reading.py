@@ -6,18 +6,21 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.silver import reading
-from fraud_assets.silver.reading import BrokenFileError, RawFile, open_csv, read_raw
+from fraud_assets.silver import csv_records
+from fraud_assets.silver.csv_records import open_csv
+from fraud_assets.silver.raw_files import BrokenFileError, RawFile
+from fraud_assets.silver.reading import count_records
 from fraud_assets.silver.source import CsvFormat
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.cases import parquet
-from fraud_assets_tests.silver.feed import GOOD, HEADER, iter_records, make_source, write_bytes, write_csv
+from fraud_assets_tests.silver.feed import GOOD, HEADER, iter_records, make_source, read, write_bytes, write_csv
 
 
 def row(identifier: str, **changes: str) -> str:
@@ -74,7 +77,7 @@ def test_a_record_is_known_by_the_line_that_it_begins_on(
     good: list[tuple[int, str]],
     bad: list[tuple[int, str]],
 ):
-    landed = read_raw(con, make_source(), write_bytes(tmp_path, content), "raw")
+    landed = read(con, make_source(), write_bytes(tmp_path, content))
     assert ids(con) == good
     assert unreadable(con) == bad
     assert landed == len(good) + len(bad)
@@ -89,7 +92,7 @@ def test_records_of_several_lines_and_open_quotes_cost_nothing_where_the_reading
     opened = range(100, 25_000, 100)
     for i in opened:
         rows[i] = row(str(i), product='"open') + "\n"
-    landed = read_raw(con, make_source(), write_csv(tmp_path, *rows), "raw")
+    landed = read(con, make_source(), write_csv(tmp_path, *rows))
     assert landed == 25_000
     assert {text.split(",")[0] for _, text in unreadable(con)} == {str(i) for i in opened}
     assert {identifier for _, identifier in ids(con)} == {str(i) for i in range(25_000)} - set(map(str, opened))
@@ -97,43 +100,43 @@ def test_records_of_several_lines_and_open_quotes_cost_nothing_where_the_reading
 
 def test_columns_are_found_by_name_whatever_their_order_case_or_company(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     file = write_csv(tmp_path, "0,x,A,c,9.5,W,t,1", header=" FRAUD ,extra,Id,CARD,amount,product,time,abroad")
-    read_raw(con, make_source(), file, "raw")
+    read(con, make_source(), file)
     assert con.execute("SELECT fraud, id, card, amount, extra FROM raw").fetchall() == [("0", "A", "c", "9.5", "x")]
 
 
 def test_cells_of_white_space_are_null_and_other_text_stays_as_it_came(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     file = write_csv(tmp_path, "A, ,\t,\u00a0,, b ,!")
-    read_raw(con, make_source(), file, "raw")
+    read(con, make_source(), file)
     assert con.execute("SELECT * EXCLUDE (_line) FROM raw").fetchall() == [("A", None, None, None, None, " b ", "!")]
 
 
 def test_a_column_without_a_name_gets_one(con: duckdb.DuckDBPyConnection, tmp_path: Path):
-    read_raw(con, make_source(), write_csv(tmp_path, "7," + row("A"), header="," + HEADER), "raw")
+    read(con, make_source(), write_csv(tmp_path, "7," + row("A"), header="," + HEADER))
     assert con.execute("SELECT c1, id FROM raw").fetchall() == [("7", "A")]
 
 
 def test_the_source_says_delimiter_quote_and_encoding(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     source = make_source(csv={"delimiter": "|", "quote": "'", "encoding": "latin-1"})
     content = "\n".join([HEADER, row("é", product="'W,X'")]).replace(",", "|").encode("latin-1")
-    read_raw(con, source, write_bytes(tmp_path, content), "raw")
+    read(con, source, write_bytes(tmp_path, content))
     assert con.execute("SELECT id, product FROM raw").fetchall() == [("é", "W|X")]
 
 
 def test_without_a_quote_character_quotes_are_text(con: duckdb.DuckDBPyConnection, tmp_path: Path):
-    read_raw(con, make_source(csv={"quote": ""}), write_csv(tmp_path, row('"A'), row("B")), "raw")
+    read(con, make_source(csv={"quote": ""}), write_csv(tmp_path, row('"A'), row("B")))
     assert ids(con) == [(2, '"A'), (3, "B")]
 
 
 def test_utf_16_is_read(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     content = lines(row("é")).decode().encode("utf-16")
-    read_raw(con, make_source(csv={"encoding": "utf-16"}), write_bytes(tmp_path, content), "raw")
+    read(con, make_source(csv={"encoding": "utf-16"}), write_bytes(tmp_path, content))
     assert ids(con) == [(2, "é")]
 
 
 def test_without_a_header_columns_are_numbered(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     columns = {name: f"c{i}" for i, name in enumerate(make_source().columns, start=1)}
     source = make_source(csv={"header": False}, columns=columns, types={})
-    landed = read_raw(con, source, write_bytes(tmp_path, b"1,2,3,4,5,6,7\n8,9,0,1,2,3,4\n"), "raw")
+    landed = read(con, source, write_bytes(tmp_path, b"1,2,3,4,5,6,7\n8,9,0,1,2,3,4\n"))
     assert landed == 2
     assert con.execute("SELECT _line, c1, c7 FROM raw").fetchall() == [(1, "1", "7"), (2, "8", "4")]
 
@@ -151,7 +154,7 @@ def test_parquet_values_become_the_text_that_casts_back(con: duckdb.DuckDBPyConn
         }
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    landed = read_raw(con, make_source(), RawFile(tmp_path / "a.parquet", "a.parquet"), "raw")
+    landed = read(con, make_source(), RawFile(tmp_path / "a.parquet", "a.parquet"))
     assert landed == 2
     assert con.execute("FROM raw").fetchall() == [
         (1, "2987000", "2026-01-05 12:00:00+00", "150.0", "W", "10.50", "true", None),
@@ -161,18 +164,18 @@ def test_parquet_values_become_the_text_that_casts_back(con: duckdb.DuckDBPyConn
 
 def test_a_parquet_file_without_rows_is_no_rows(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     pq.write_table(pa.table({name: pa.array([], pa.string()) for name in HEADER.split(",")}), tmp_path / "a.parquet")
-    assert read_raw(con, make_source(), RawFile(tmp_path / "a.parquet", "a.parquet"), "raw") == 0
+    assert read(con, make_source(), RawFile(tmp_path / "a.parquet", "a.parquet")) == 0
 
 
 def test_a_file_that_is_gone_is_broken(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     for name in ("gone.csv", "gone.parquet"):
         with pytest.raises(BrokenFileError, match=f"{name}: it cannot be read"):
-            read_raw(con, make_source(), RawFile(tmp_path / name, name), "raw")
+            read(con, make_source(), RawFile(tmp_path / name, name))
 
 
 def test_text_in_another_encoding_than_the_source_says_breaks_the_file(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     with pytest.raises(BrokenFileError, match="encoding"):
-        read_raw(con, make_source(csv={"encoding": "utf-16"}), write_csv(tmp_path, row("A")), "raw")
+        read(con, make_source(csv={"encoding": "utf-16"}), write_csv(tmp_path, row("A")))
 
 
 def test_records_give_back_the_file_byte_for_byte(tmp_path: Path):
@@ -183,7 +186,7 @@ def test_records_give_back_the_file_byte_for_byte(tmp_path: Path):
     )
     file = write_bytes(tmp_path, content)
     with open_csv(file, CsvFormat()) as records:
-        texts = [records.header, *(record.text for batch in records.batches() for record in batch)]
+        texts = [records.header, *(text for chunk in records.chunks() for _, text, _ in chunk.texts())]
     assert "".join(texts).encode("utf-8", "surrogateescape") == content
     assert [(r.line, r.fields is not None) for r in iter_records(file, CsvFormat())] == [
         (2, True),
@@ -223,32 +226,25 @@ CELLS = st.one_of(
     at_once=st.integers(1, 5),
 )
 @settings(max_examples=cases(300, 5_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_columns_hold_what_records_do(
+def test_lines_taken_together_are_the_records_that_the_csv_module_finds_one_by_one(
     tmp_path: Path, rows: list[list[str]], end: str, delimiter: str, quote: str, at_once: int
 ):
     text = end.join(map(delimiter.join, ["xyz", *rows]))
     file = write_bytes(tmp_path, text.encode("utf-8", "surrogateescape"))
     csv_format = CsvFormat(delimiter=delimiter, quote=quote)
     with pytest.MonkeyPatch.context() as patch:
-        # Few lines at once, or one odd line among them hides how the others are read.
-        patch.setattr(reading, "MAX_JOINED_LINES", 2)
-        records = list(iter_records(file, csv_format))
-        patch.setattr(reading, "_LINES_AT_ONCE", at_once)
-        with open_csv(file, csv_format) as opened:
-            tables = list(opened.tables())
-    found = [
-        (line, list(cells))
-        for table in tables
-        for line, *cells in zip(table.lines, *(column.to_pylist() for column in table.columns), strict=True)
-    ]
-    assert found == [(record.line, record.fields) for record in records if record.fields is not None]
-    assert [one for table in tables for one in table.unreadable] == [one for one in records if one.fields is None]
-    assert sum(map(len, tables)) == len(records)
+        patch.setattr(csv_records, "MAX_JOINED_LINES", 2)
+        found = list(iter_records(file, csv_format))
+        patch.setattr(csv_records, "LINES_AT_ONCE", at_once)
+        assert list(iter_records(file, csv_format)) == found
+        assert count_records(file, csv_format) == len(found)
+        patch.setattr(csv_records, "_single_lines", lambda lines, _: np.zeros(len(lines), bool))
+        assert list(iter_records(file, csv_format)) == found
 
 
 def test_a_field_longer_than_the_csv_module_takes_costs_its_record(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     file = write_csv(tmp_path, row("A"), row("B", product="W" * 131_073), row("C"))
-    assert read_raw(con, make_source(), file, "raw") == 3
+    assert read(con, make_source(), file) == 3
     assert [identifier for _, identifier in ids(con)] == ["A", "C"]
     assert [line for line, _ in unreadable(con)] == [3]
 
@@ -281,14 +277,14 @@ def test_a_mangled_file_is_broken_or_every_row_is_somewhere(con: duckdb.DuckDBPy
     content = mangled(lines(*(row(f"T{i}", product=f"{quote}W{quote}") for i in range(30))), chance)
     file = write_bytes(tmp_path, content)
     try:
-        landed = read_raw(con, make_source(), file, "raw")
+        landed = read(con, make_source(), file)
     except BrokenFileError:
         return
-    read = {line for line, _ in ids(con)}
-    assert landed == len(read) + len(unreadable(con))
+    found = {line for line, _ in ids(con)}
+    assert landed == len(found) + len(unreadable(con))
     with open_csv(file, CsvFormat()) as records:
         width = len(records.names)
-        kept = records.header + "".join(record.text for batch in records.batches() for record in batch)
+        kept = records.header + "".join(text for chunk in records.chunks() for _, text, _ in chunk.texts())
     text = content.decode("utf-8-sig", "surrogateescape")
     assert "".join(kept.split()) == "".join(text.split()), "not a character is lost"
     if '"' not in text:
@@ -297,7 +293,7 @@ def test_a_mangled_file_is_broken_or_every_row_is_somewhere(con: duckdb.DuckDBPy
             for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1)
             if line.count(",") == width - 1 and not re.search("[\0\ud800-\udfff]", line) and (width > 1 or line)
         }
-        assert whole - read <= {1 + text[: len(text) - len(text.lstrip())].count("\n")}, "only the header is no row"
+        assert whole - found <= {1 + text[: len(text) - len(text.lstrip())].count("\n")}, "only the header is no row"
 
 
 @pytest.mark.parametrize("seed", range(cases(20, 500)))
@@ -311,7 +307,7 @@ def test_a_mangled_parquet_file_is_broken_or_every_row_is_somewhere(
         for i in range(at, min(len(content), at + chance.choice([1, 1, 5, 60]))):
             content[i] ^= chance.randrange(1, 256)
     try:
-        landed = read_raw(con, make_source(), write_bytes(tmp_path, bytes(content), "a.parquet"), "raw")
+        landed = read(con, make_source(), write_bytes(tmp_path, bytes(content), "a.parquet"))
     except BrokenFileError:
         assert con.execute("SELECT 1").fetchall() == [(1,)], "the next partition can be built"
     else:

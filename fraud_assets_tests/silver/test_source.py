@@ -1,11 +1,12 @@
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from fraud_assets.partition_keys import Grain, key_of
 from fraud_assets.silver.source import Source, SourceError, load_source
 from fraud_assets_tests.silver.feed import make_source
 
@@ -40,7 +41,7 @@ def with_expression(column: str, expression: str) -> Source:
 def test_packaged_sources_load_and_their_expressions_are_valid(con: duckdb.DuckDBPyConnection, name: str):
     source = load_source(name)
     assert source.name == name
-    assert {"TransactionID", "TransactionDT", "card1", "addr1", "isFraud"} <= source.raw_columns(con)
+    assert {"TransactionID", "TransactionDT", "card1", "addr1", "isFraud"} <= source.needed(con)
 
 
 def test_a_feed_without_labels_is_a_feed(tmp_path: Path):
@@ -149,13 +150,13 @@ def test_an_expression_that_is_not_scalar_and_deterministic_is_refused(
     con: duckdb.DuckDBPyConnection, expression: str, message: str
 ):
     with pytest.raises(SourceError, match=message) as caught:
-        with_expression("card_id", expression).raw_columns(con)
+        with_expression("card_id", expression).references(con)
     assert f"[columns] card_id = {expression!r}" in str(caught.value)
 
 
 def test_a_type_that_does_not_exist_is_refused(con: duckdb.DuckDBPyConnection):
     with pytest.raises(SourceError, match="NUMBERISH"):
-        make_source(types={"amount": "NUMBERISH"}).raw_columns(con)
+        make_source(types={"amount": "NUMBERISH"}).references(con)
 
 
 def test_the_digest_ignores_words_and_range_but_not_meaning(tmp_path: Path):
@@ -182,37 +183,28 @@ def test_the_digest_ignores_words_and_range_but_not_meaning(tmp_path: Path):
     assert len({digest, *digests}) == 1 + len(other)
 
 
-def test_daily_keys_and_bounds():
+def test_the_range_of_days():
     source = make_source(partitions={"grain": "daily", "start": "2026-01-01", "end": "2026-02-01"})
-    late = datetime(2026, 1, 5, 23, 30, tzinfo=timezone(timedelta(hours=-2)))
-    assert source.partition_key(late) == "2026-01-06"
-    assert source.bounds("2026-01-05") == (
-        datetime(2026, 1, 5, tzinfo=UTC),
-        datetime(2026, 1, 6, tzinfo=UTC),
-    )
-    assert source.previous_key("2026-01-01") == "2025-12-31"
     assert (source.first_key, source.end_key) == ("2026-01-01", "2026-02-01")
-    assert [source.in_range(key) for key in ("2025-12-31", "2026-01-01", "2026-01-31", "2026-02-01")] == [
-        False,
-        True,
-        True,
-        False,
-    ]
+    keys = ("2025-12-31", "2026-01-01", "2026-01-31", "2026-02-01")
+    assert [source.in_range(key) for key in keys] == [False, True, True, False]
+    with pytest.raises(ValueError, match="labels"):
+        source.in_range("labels")
 
 
-def test_hourly_keys_and_bounds():
+def test_the_range_of_hours():
     source = make_source(partitions={"grain": "hourly", "start": "2026-01-01"})
-    assert source.partition_key(datetime(2026, 1, 5, 23, 59, 59, 999999, tzinfo=UTC)) == "2026-01-05-23"
-    assert source.bounds("2026-01-05-23")[1] == datetime(2026, 1, 6, tzinfo=UTC)
-    assert source.previous_key("2026-01-06-00") == "2026-01-05-23"
     assert (source.first_key, source.end_key) == ("2026-01-01-00", None)
     assert source.in_range("2026-01-01-00")
 
 
-@pytest.mark.parametrize("text", ["2026-1-5", "2026-01-32", "20260105", "2026-01-05-00", "labels", "", " 2026-01-05"])
-def test_only_a_key_of_the_grain_is_a_key(text: str):
-    with pytest.raises(ValueError, match=r"time data|remains|partition key"):
-        make_source().bounds(text)
+@pytest.mark.parametrize(("grain", "key"), [("daily", "2026-01-06"), ("hourly", "2026-01-06-01")])
+def test_sql_and_python_say_the_same_key_of_a_time(con: duckdb.DuckDBPyConnection, grain: Grain, key: str):
+    source = make_source(partitions={"grain": grain, "start": "2026-01-01"})
+    late = datetime(2026, 1, 5, 23, 30, tzinfo=timezone(timedelta(hours=-2)))
+    assert key_of(late, grain) == key
+    time = "(SELECT TIMESTAMPTZ '2026-01-05 23:30-02' AS event_timestamp)"
+    assert con.execute(f"SELECT {source.key_of_time} FROM {time}").fetchall() == [(key,)]
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -3,7 +3,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from fraud_assets.silver.reading import BrokenFileError
+from fraud_assets.silver.raw_files import BrokenFileError
 from fraud_assets.silver.source import SourceError
 from fraud_assets.silver.splitting import partition_keys
 from fraud_assets_tests.silver.feed import make_source, write_bytes, write_csv, write_parquet

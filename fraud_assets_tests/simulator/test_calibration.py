@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fraud_assets.simulator.feed import scenarios_of_day, simulate_day
+from fraud_assets.simulator.feed import simulate_day
 from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.simulator.truth import scenarios_of_day
 
 DAYS = [date(2026, 1, 1) + timedelta(days=i) for i in range(29)]
 SEEDS = [7, 1, 2, 3] if FULL else [7]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.simulator.dirt import soil
+from fraud_assets.simulator.dirt import spoil
 from fraud_assets.simulator.feed import simulate_day
 from fraud_assets.simulator.writing import as_text
 from fraud_assets_tests.depth import cases
@@ -44,7 +44,7 @@ def kind_of_repeat(before: dict, again: dict) -> str:
 
 def soiled(rows_per_day: int, seed: int = 7, with_quotes: bool = True) -> list[str]:
     clean = as_text(simulate_day(DAY, seed=seed, rows_per_day=rows_per_day))
-    dirty = soil(clean, DAY, seed=seed, with_quotes=with_quotes)
+    dirty = spoil(clean, DAY, seed=seed, with_quotes=with_quotes)
     assert dirty.schema == clean.schema
     rows, dirty_rows = clean.to_pylist(), dirty.to_pylist()
     spoilt = [kind_of(before, after) for before, after in zip(rows, dirty_rows, strict=False)]
@@ -80,7 +80,7 @@ def test_without_quotes_the_other_kinds_remain():
 
 def test_the_same_arguments_spoil_the_same_rows_and_another_seed_spoils_others():
     clean = as_text(simulate_day(DAY, rows_per_day=500))
-    first, second, other = (soil(clean, DAY, seed=seed, with_quotes=True) for seed in (7, 7, 8))
+    first, second, other = (spoil(clean, DAY, seed=seed, with_quotes=True) for seed in (7, 7, 8))
     assert first.equals(second)
     assert not first.equals(other)
 
@@ -88,4 +88,4 @@ def test_the_same_arguments_spoil_the_same_rows_and_another_seed_spoils_others()
 @pytest.mark.parametrize("rows", [0, 1, 3, 6])
 def test_a_day_with_fewer_rows_than_kinds_is_spoilt_without_an_error(rows):
     clean = as_text(simulate_day(DAY, rows_per_day=500)).slice(0, rows)
-    assert soil(clean, DAY, seed=7, with_quotes=True).num_rows >= rows
+    assert spoil(clean, DAY, seed=7, with_quotes=True).num_rows >= rows

@@ -9,10 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.simulator import feed
-from fraud_assets.simulator.feed import BASE_TIME, scenarios_of_day, simulate_day
+from fraud_assets.simulator.feed import BASE_TIME, simulate_day
 from fraud_assets.simulator.fraud import mix_of
 from fraud_assets.simulator.population import COUNTRIES, PRODUCTS, draw_population
 from fraud_assets_tests.depth import cases
+from fraud_assets_tests.simulator.truth import scenarios_of_day
 
 DAY = date(2026, 1, 5)
 DAYS = st.dates(min_value=date(2025, 11, 1), max_value=date(2027, 3, 1))

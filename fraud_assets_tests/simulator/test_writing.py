@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud_assets.simulator.feed import simulate_day
-from fraud_assets.simulator.writing import write_day, write_labels
+from fraud_assets.simulator.writing import write_day
 
 DAY = date(2026, 1, 5)
 
@@ -56,27 +56,6 @@ def test_codes_and_amounts_keep_their_point_in_the_csv_as_in_the_genuine_file(tm
 def test_parquet_holds_the_table(tmp_path):
     path = write_day(DAY, tmp_path, format="parquet", rows_per_day=300)
     assert pq.ParquetFile(path).read().equals(simulate_day(DAY, rows_per_day=300))
-
-
-@pytest.mark.parametrize("file_format", ["csv", "parquet"])
-def test_a_write_that_fails_leaves_the_file_of_before(tmp_path, file_format):
-    path = write_day(DAY, tmp_path, format=file_format, rows_per_day=50)
-    before = path.read_bytes()
-    (path.parent / f".{path.name}.tmp").mkdir()
-    with pytest.raises(OSError, match="tmp"):
-        write_day(DAY, tmp_path, format=file_format, rows_per_day=50, seed=8)
-    assert path.read_bytes() == before
-
-
-def test_labels_can_come_later_in_a_file_of_their_own(tmp_path):
-    landed = records(write_day(DAY, tmp_path, rows_per_day=100, labels=False))
-    late = write_labels(DAY, tmp_path, rows_per_day=100)
-    assert late == tmp_path / "labels" / "simulated-2026-01-05.csv"
-    assert {record["isFraud"] for record in landed} == {""}
-    assert records(late) == [
-        {"TransactionID": str(row["TransactionID"]), "isFraud": str(row["isFraud"])}
-        for row in simulate_day(DAY, rows_per_day=100).to_pylist()
-    ]
 
 
 def test_no_file_tells_the_scenario(tmp_path):

@@ -1,0 +1,37 @@
+"""What the feed never says of itself, for tests: the scenario of each row, and labels that land on their own, later."""
+
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from fraud_assets.simulator import feed
+from fraud_assets.simulator.fraud import SCENARIOS, Profile
+from fraud_assets.simulator.writing import write_day
+
+
+def scenarios_of_day(day: date, *, seed: int = 7, profile: Profile = "default", rows_per_day: int = 3000) -> pa.Table:
+    """Return TransactionID and scenario of every row of `simulate_day`."""
+    rows = feed._rows_of(day, seed, profile, rows_per_day)
+    scenarios = feed._named(["legitimate", *SCENARIOS], rows.scenario)
+    return pa.table({"TransactionID": feed._ids(day, len(rows.card)), "scenario": scenarios})
+
+
+def write_unlabelled_day(day: date, folder: Path, *, rows_per_day: int, dirt: bool = False) -> Path:
+    """Write a day whose column isFraud is blank."""
+    path = write_day(day, folder, format="parquet", rows_per_day=rows_per_day, dirt=dirt)
+    table = pq.ParquetFile(path).read()
+    at = table.schema.get_field_index("isFraud")
+    pq.write_table(table.set_column(at, "isFraud", pa.nulls(table.num_rows, pa.string())), path)
+    return path
+
+
+def write_labels(day: date, folder: Path, *, rows_per_day: int) -> Path:
+    """Write the day's labels (TransactionID, isFraud) to <folder>/labels, as chargebacks arrive later."""
+    path = folder / "labels" / f"simulated-{day}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = feed.simulate_day(day, rows_per_day=rows_per_day).select(["TransactionID", "isFraud"])
+    pa_csv.write_csv(table, path, pa_csv.WriteOptions(quoting_style="none"))
+    return path
