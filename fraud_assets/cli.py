@@ -208,6 +208,16 @@ def rollback(decided_by: str | None, reason: str) -> None:
     click.echo(f"@prod      version {version} (before: {before}). Scored partitions keep their version.")
 
 
+@main.command("mlflow-uri")
+def mlflow_uri() -> None:
+    """Print the address of the feed's MLflow store, made ready: `mlflow server --backend-store-uri` shows it."""
+    registry = _platform().model_registry
+    if registry.tracking_uri.startswith("http"):
+        raise click.ClickException(f"MLflow is served already: open {registry.tracking_uri}.")
+    registry.prepare()
+    click.echo(registry.tracking_uri)
+
+
 def _user() -> str:
     return os.environ.get("USER") or "a person"
 
