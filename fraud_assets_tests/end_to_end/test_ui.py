@@ -111,7 +111,6 @@ def test_a_partition_s_page_shows_how_many_rows_it_has_and_which_model_scored_th
     assert metadata(page, "model_version") == "1"
 
 
-@pytest.mark.xfail(strict=True, reason="a run over a range gives every partition the preview of the whole run")
 @pytest.mark.parametrize(
     ("asset", "of_the_day"),
     [
