@@ -130,6 +130,9 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     assert metadata["mlflow_run_id"] == dagster_run.tags["fraud_assets/mlflow_run_id"] == run_id
     assert run.data.tags["dagster_run_id"] == second["dagster_run_id"] == result.run_id
     assert metadata["threshold"] == float(second["threshold"]) > 0.0
+    page = f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+    assert metadata["mlflow_run"] == f"{page}?workflowType=machine_learning"
+    assert f"(http://127.0.0.1:3000/runs/{result.run_id})" in run.data.tags["mlflow.note.content"]
     assert run.data.params["training_data_version"] == metadata["training_data_version"]
     assert run.inputs is not None
     [data] = run.inputs.dataset_inputs
