@@ -51,6 +51,7 @@ def _platform() -> Platform:
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="fraud-assets")
 def main() -> None:
     """Score card transactions for fraud: land files, run what is due, look at the result."""
 
@@ -238,8 +239,8 @@ def _instance() -> Iterator[Any]:
     home: Callable[[], dg.DagsterInstance] | None = None
     if os.environ.get("DAGSTER_HOME"):
         home = dg.DagsterInstance.get
-    elif Path("dagster.yaml").exists():
-        home = lambda: dg.DagsterInstance.from_config(str(Path.cwd()))  # noqa: E731
+    elif (folder := Path.cwd() / "dagster_home").exists():
+        home = lambda: dg.DagsterInstance.from_config(str(folder))  # noqa: E731
     with (home or dg.DagsterInstance.ephemeral)() as instance:
         yield instance
 

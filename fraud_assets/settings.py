@@ -35,6 +35,12 @@ class Settings(BaseSettings):
         ge=1,
         description="How many transactions analysts can review on a day.",
     )
+    quarantine_limit: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of a partition's landed rows above which quarantine fails the check of its share.",
+    )
     rescore_days: int = Field(
         default=0,
         ge=0,

@@ -28,6 +28,17 @@ class ContractViolationError(PartitionRefusedError):
         self.violations = check.violations
 
 
+quarantined_transactions = dg.AssetSpec(
+    "quarantined_transactions",
+    deps=[raw_transactions],
+    group_name="silver",
+    kinds={"duckdb", "deltalake"},
+    owners=OWNERS,
+    description="Landed rows that cannot be used, each with all its reasons. Written together with Silver.",
+    metadata=table_metadata(QUARANTINED_TRANSACTIONS),
+)
+
+
 @dg.asset(
     deps=[raw_transactions],
     group_name="silver",
@@ -66,6 +77,21 @@ def silver_transactions_base(
                 violations[key] = error.violations
                 raise
             _store(lake, connection, built, provenance(context, input_version=str(built.input_digest)))
+            good = _preview(connection, "silver_rows", ["TransactionID", "event_timestamp", *FEATURE_NAMES])
+            refused = _preview(connection, "quarantine_rows", ["file", "line", "reasons", "raw_row"])
+        counts = {f"rows with {reason}": count for reason, count in built.quarantine_reasons.items()}
+        context.log_event(
+            dg.AssetMaterialization(
+                quarantined_transactions.key,
+                partition=key,
+                metadata={
+                    "dagster/partition_row_count": built.quarantined_rows,
+                    "share_of_landed": built.quarantined_rows / max(built.landed_rows, 1),
+                    **counts,
+                    "preview": dg.MarkdownMetadataValue(refused),
+                },
+            )
+        )
         return PartitionMade(
             rows=built.silver_rows,
             data_version=built.silver_digest,
@@ -75,6 +101,7 @@ def silver_transactions_base(
                 "quarantine_reasons": dict(built.quarantine_reasons),
                 **built.stored_digests,
             },
+            preview=good,
         )
 
     yield from materialize_each(
@@ -88,7 +115,6 @@ def silver_transactions_base(
                 "partitions": len(context.partition_keys),
             },
         ),
-        preview=lambda: _preview(lake, context.partition_keys),
     )
 
 
@@ -120,9 +146,7 @@ def _store(lake: Lake, connection: DuckDBPyConnection, built: SilverBuild, origi
     lake.replace_partition(SILVER_TRANSACTIONS, key, silver, provenance=origin)
 
 
-def _preview(lake: Lake, keys: Sequence[str]) -> str:
-    columns = ["TransactionID", "event_timestamp", *FEATURE_NAMES]
-    with lake.connect() as connection:
-        silver = lake.select(SILVER_TRANSACTIONS, keys=keys)
-        rows = connection.execute(f"SELECT {', '.join(columns)} FROM {silver} LIMIT 5").fetchall()
-    return markdown_table(columns, rows)
+def _preview(connection: DuckDBPyConnection, relation: str, columns: Sequence[str]) -> str:
+    return markdown_table(
+        columns, connection.execute(f"SELECT {', '.join(columns)} FROM {relation} LIMIT 5").fetchall()
+    )

@@ -47,79 +47,73 @@ def build_sensors(
 ) -> list[dg.SensorDefinition]:
     """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs."""
 
-    def jobs_of(sensor: str) -> "list[UnresolvedAssetJobDefinition]":
-        return [job for job in jobs if any(stage.job == job.name and stage.sensor == sensor for stage in stages)]
+    def requesting_sensor(name: str, description: str, *, looks: bool) -> dg.SensorDefinition:
+        """Return a sensor that requests what is due of its stages; one of them looks at landing for both."""
 
-    @dg.sensor(
-        description="Requests Silver for partitions whose landed files, source file, feature contract or "
-        "neighbouring partition changed.",
-        jobs=jobs_of("landed_partitions_sensor"),
-        minimum_interval_seconds=5,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def landed_partitions_sensor(
-        context: dg.SensorEvaluationContext,
-        lake: Lake,
-        landing_zone: LandingZone,
-        model_registry: ModelRegistry,
-    ) -> dg.SensorResult:
-        landing = landing_zone.look(only_stable=True)
-        lake.publish_views()
-        state = read_state(
-            lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
+        @dg.sensor(
+            name=name,
+            description=description,
+            jobs=[job for job in jobs if any((stage.job, stage.sensor) == (job.name, name) for stage in stages)],
+            minimum_interval_seconds=5,
+            default_status=dg.DefaultSensorStatus.RUNNING,
         )
-        plan = decide(state, stages)
-        _log_news(context, landing.notes)
-        keys = partitions.get_partition_keys()
-        return _tick(context, "landed_partitions_sensor", plan.due, stages, keys)
+        def sensor(
+            context: dg.SensorEvaluationContext, lake: Lake, landing_zone: LandingZone, model_registry: ModelRegistry
+        ) -> dg.SensorResult:
+            landing = landing_zone.look(only_stable=True, remember=looks)
+            state = read_state(
+                lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
+            )
+            plan = decide(state, stages)
+            prod = f"version behind @prod: {state.prod_version or 'none'}"
+            is_news = _log_news(context, landing.notes if looks else (prod, *plan.notes))
+            if looks and not lake.views_are_current():
+                lake.publish_views()
+            # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
+            if is_news and not looks:
+                reconcile(lake, model_registry)
+            return _tick(context, name, plan.due, stages, partitions.get_partition_keys())
 
-    @dg.sensor(
-        description="Requests the first training, Gold for Silver partitions that are not scored, or were scored "
-        "before they changed, and an evaluation when labels landed.",
-        jobs=jobs_of("unscored_partitions_sensor"),
-        minimum_interval_seconds=5,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def unscored_partitions_sensor(
-        context: dg.SensorEvaluationContext,
-        lake: Lake,
-        landing_zone: LandingZone,
-        model_registry: ModelRegistry,
-    ) -> dg.SensorResult:
-        landing = landing_zone.look(only_stable=True, remember=False)
-        state = read_state(
-            lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
-        )
-        plan = decide(state, stages)
-        # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
-        if _log_news(context, [f"version behind @prod: {state.prod_version or 'none'}", *plan.notes]):
-            reconcile(lake, model_registry)
-        keys = partitions.get_partition_keys()
-        return _tick(context, "unscored_partitions_sensor", plan.due, stages, keys)
+        return sensor
 
-    @dg.sensor(
-        description="Reports runs failed whose process is gone, so that what they left is due again.",
-        minimum_interval_seconds=5,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def dead_runs_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
-        started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        dead = [run for run in started if is_dead(lake.data_dir, run.run_id)]
-        for run in dead:
-            context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
-            context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
-            forget(lake.data_dir, run.run_id)
-        return dg.SkipReason(f"{len(dead)} of {len(started)} started runs were dead")
-
-    return [landed_partitions_sensor, unscored_partitions_sensor, dead_runs_sensor]
+    return [
+        requesting_sensor(
+            "landed_partitions_sensor",
+            "Requests Silver for partitions whose landed files, source file, feature contract or partition before "
+            "changed.",
+            looks=True,
+        ),
+        requesting_sensor(
+            "unscored_partitions_sensor",
+            "Requests the first training, Gold for Silver partitions that are not scored, or were scored before they "
+            "changed, and an evaluation when labels landed.",
+            looks=False,
+        ),
+        dead_runs_sensor,
+    ]
 
 
-def _log_news(context: dg.SensorEvaluationContext, lines: Sequence[str]) -> bool:
+@dg.sensor(
+    description="Reports runs failed whose process is gone, so that what they left is due again.",
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def dead_runs_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
+    """End the runs that only the run table takes for alive; a sensor, since Dagster's launcher has no health check."""
+    started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    dead = [run for run in started if is_dead(lake.data_dir, run.run_id)]
+    for run in dead:
+        context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
+        context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
+        forget(lake.data_dir, run.run_id)
+    return dg.SkipReason(f"{len(dead)} of {len(started)} started runs were dead")
+
+
+def _log_news(context: dg.SensorEvaluationContext, lines: Iterable[str]) -> bool:
     """Log the lines and return True where they are not those of the last tick: what stays is not said again."""
     text = "\n".join(lines)
     if is_news := text != (context.cursor or ""):
-        for line in lines:
-            context.log.info(line)
+        context.log.info(text or "nothing to note any more")
         context.update_cursor(text)
     return is_news
 

@@ -18,7 +18,7 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
@@ -26,6 +26,7 @@ from filelock import FileLock
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.run_locks import hold_run_lock
+from fraud_assets.resources.spill import spill_folder
 from fraud_assets.resources.tables import TABLES, Table
 from fraud_assets.sql import DUCKDB_TYPES, identifier, literal
 
@@ -85,8 +86,12 @@ class Lake(dg.ConfigurableResource):
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:
         """Give an in-memory DuckDB connection in UTC and close it, also after an error."""
-        with self.duckdb.get_connection() as connection, connection:
-            connection.execute("SET TimeZone = 'UTC'")
+        with (
+            spill_folder(Path(self.data_dir)) as folder,
+            self.duckdb.get_connection() as connection,
+            connection,
+        ):
+            connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {literal(folder)}")
             yield connection
 
     @contextmanager
@@ -162,8 +167,8 @@ class Lake(dg.ConfigurableResource):
             LakeError: the data directory cannot be written.
         """
         with _writing(self.location(table)), prefetched(rows) as stream:
-            self._create(table)
             try:
+                self._prepare(table)
                 write_deltalake(
                     self.location(table),
                     stream,
@@ -241,14 +246,39 @@ class Lake(dg.ConfigurableResource):
             raise _of_other_columns(self.location(table))
         return opened
 
-    def _create(self, table: Table) -> None:
-        if self._open(table) is not None:
+    def _prepare(self, table: Table) -> None:
+        """Make the table; give one of an earlier release today's words, and NOT NULL, which its rows are already.
+
+        That writes to the log alone, once. Whoever writes to the table meanwhile has to write again.
+        """
+        if _is_described(self._open(table), table):
             return
         path = Path(self.location(table))
         path.mkdir(parents=True, exist_ok=True)
         # One after the other: Delta would let a second one through, and refuse those who write meanwhile.
         with FileLock(path.with_name(f".{path.name}.lock")):
-            DeltaTable.create(path, schema=table.schema, mode="ignore", partition_by=[table.partition_by])
+            DeltaTable.create(
+                path,
+                schema=table.schema,
+                mode="ignore",
+                partition_by=[table.partition_by],
+                name=table.address,
+                description=table.description,
+            )
+            opened = DeltaTable(path)
+            if not _is_described(opened, table):
+                opened.alter.set_table_name(table.address)
+                opened.alter.set_table_description(table.description)
+                # Replaces the files of no partition, and with them the schema.
+                schema, none = Schema.from_arrow(table.schema), [(table.partition_by, "in", [])]
+                opened.create_write_transaction([], "overwrite", schema, [table.partition_by], none)
+
+
+def _is_described(opened: DeltaTable | None, table: Table) -> bool:
+    return opened is not None and (opened.schema(), opened.metadata().description) == (
+        Schema.from_arrow(table.schema),
+        table.description,
+    )
 
 
 def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
@@ -256,9 +286,8 @@ def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
 
     What DuckDB needs beyond `memory` it puts on the data directory's disk for as long as the connection lives.
     """
-    config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(data_dir / ".spill")}
-    # Else what DuckDB no longer uses stays with the process, beside what Arrow and numpy need next.
-    config["allocator_background_threads"] = True
+    # Without the second, what DuckDB no longer uses stays with the process, while Arrow and numpy ask for more.
+    config: dict[str, Any] = {"memory_limit": memory, "allocator_background_threads": True}
     return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:", connection_config=config))
 
 

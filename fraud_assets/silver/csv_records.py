@@ -52,6 +52,7 @@ class CsvChunk:
 
     numbers: Sequence[int]
     lines: list[str]
+    text: bytes | None  # of the lines, where it is known
     others: list[Record]
     dialect: dict[str, Any]
     width: int
@@ -69,7 +70,7 @@ class CsvChunk:
     def rows(self, kept: Sequence[int]) -> RawRows:
         """Return the fields of all records, of the columns at these places only."""
         numbers, lines, others = self.numbers, self.lines, self.others
-        columns = self._split(lines, kept)
+        columns = self._split(lines, kept, self.text)
         if columns is None:
             widths = list(map(len, csv.reader(lines, **self.dialect)))
             found = zip(numbers, lines, widths, strict=True)
@@ -88,7 +89,7 @@ class CsvChunk:
             numbers, columns, [(one.line, _printable(one.text), one.problem) for one in others if one.fields is None]
         )
 
-    def _split(self, lines: list[str], kept: Sequence[int]) -> list[pa.ChunkedArray] | None:
+    def _split(self, lines: list[str], kept: Sequence[int], text: bytes | None = None) -> list[pa.ChunkedArray] | None:
         """Return the columns of lines that are a record each, or None where one has more fields or fewer.
 
         Arrow splits such lines as the csv module does, and many times faster.
@@ -98,7 +99,7 @@ class CsvChunk:
         names = [f"c{i}" for i in range(self.width)]
         try:
             return pa_csv.read_csv(
-                BytesIO("".join(lines).encode()),
+                BytesIO("".join(lines).encode() if text is None else text),
                 pa_csv.ReadOptions(column_names=names),
                 pa_csv.ParseOptions(
                     delimiter=self.dialect["delimiter"], quote_char=self.dialect.get("quotechar", False)
@@ -164,7 +165,7 @@ class CsvRecords:
     def _chunk(self, lines: list[str], is_end: bool) -> tuple[CsvChunk, int]:
         """Return the records that surely end within the lines, and how many lines they take."""
         width = len(self.names)
-        is_single = _single_lines(lines, self._dialect)
+        is_single, text = _single_lines(lines, self._dialect)
         is_blank = np.zeros(len(lines), bool)
         if not all(map(str.strip, lines)):
             is_blank[:] = [not line.strip() for line in lines]
@@ -181,9 +182,10 @@ class CsvRecords:
             is_single[at:taken] = False
         is_single &= ~is_blank
         numbers: Sequence[int] = range(self._line, self._line + end)
-        if not is_single[:end].all():
+        if not is_single[:end].all() or end < len(lines):
+            text = None
             numbers, lines = list(compress(numbers, is_single)), list(compress(lines[:end], is_single))
-        return CsvChunk(numbers, lines[: len(numbers)], others, self._dialect, width), end
+        return CsvChunk(numbers, lines, text, others, self._dialect, width), end
 
     def _delimit(self, lines: list[str], *, width: int | None, at: int = 0) -> tuple[Record, int]:
         """Return the record that begins on the first line, and how many lines it takes."""
@@ -201,20 +203,20 @@ class CsvRecords:
         return Record(line, text, fields), reader.line_num
 
 
-def _single_lines(lines: list[str], dialect: dict[str, Any]) -> np.ndarray:
+def _single_lines(lines: list[str], dialect: dict[str, Any]) -> tuple[np.ndarray, bytes]:
     """Say of which lines it is plain that each is one record, and that Arrow and the csv module split it alike.
 
     No byte that is no text, no mark that Arrow would skip, no field beyond the module's limit; and every quote begins a
-    field, ends one, or stands doubled within.
+    field, ends one, or stands doubled within. The text of all lines comes with it, as bytes.
     """
     text, quote = "".join(lines), dialect.get("quotechar", "")
+    data = text.encode("utf-8", "surrogatepass")
     if not (dialect["delimiter"] + quote).isascii():
-        return np.zeros(len(lines), bool)
+        return np.zeros(len(lines), bool), data
     limit = csv.field_size_limit()
     is_single = np.ones(len(lines), bool)
-    data = text.encode("utf-8", "surrogatepass")
     # As bytes: to search a long text for the pattern takes longer than to read it.
-    if b"\0" in data or b"\xed" in data or _BYTE_ORDER_MARK in text or max(map(len, lines), default=0) > limit:
+    if b"\0" in data or b"\xed" in data or _BYTE_ORDER_MARK.encode() in data or max(map(len, lines), default=0) > limit:
         is_single[:] = [not (_NOT_TEXT.search(line) or _BYTE_ORDER_MARK in line or len(line) > limit) for line in lines]
     if quote and quote in text:
         found = np.frombuffer(data, np.uint8)
@@ -231,7 +233,7 @@ def _single_lines(lines: list[str], dialect: dict[str, Any]) -> np.ndarray:
         outside = np.where(opens, quotes - 1, quotes + 1)
         is_fine = (outside < 0) | (outside >= len(data)) | is_edge[found[np.clip(outside, 0, len(data) - 1)]]
         is_single[np.searchsorted(ends, quotes[~is_fine], side="right")] = False
-    return is_single
+    return is_single, data
 
 
 def _of_other_width(line: int, text: str, fields: int, width: int) -> Record:

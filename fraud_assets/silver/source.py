@@ -9,7 +9,7 @@ import codecs
 import json
 import tomllib
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from fraud_assets.digests import digest_lines
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.partition_keys import KEY_FORMATS, Grain, bounds, key_of
+from fraud_assets.partition_keys import KEY_FORMATS, LENGTHS, Grain, bounds, key_of
 from fraud_assets.silver.expressions import ExpressionError, find_columns, typed
 from fraud_assets.sql import identifier, literal
 
@@ -54,12 +54,21 @@ class Partitions(_Section):
     grain: Grain
     start: date
     end: date | None = None
+    late_after_hours: Annotated[float | None, Field(gt=0)] = None
+    """An open feed of which nothing was built for so long is late. Default: two partitions' length."""
 
     @model_validator(mode="after")
     def _end_follows_start(self) -> "Partitions":
         if self.end is not None and self.end <= self.start:
             raise ValueError("end must be later than start")
         return self
+
+    @property
+    def late_after(self) -> timedelta | None:
+        """How long nothing may land before an open feed is late; None for a feed that has an end."""
+        if self.end is not None:
+            return None
+        return timedelta(hours=self.late_after_hours) if self.late_after_hours else 2 * LENGTHS[self.grain]
 
 
 class Rules(_Section):
@@ -131,7 +140,7 @@ class Source(_Section):
         changes a row, and a feed that is prolonged must not be built again.
         """
         meaning = self.model_dump(
-            mode="json", exclude={"name": True, "description": True, "partitions": {"start", "end"}}
+            mode="json", exclude={"name": True, "description": True, "partitions": {"start", "end", "late_after_hours"}}
         )
         return digest_lines([json.dumps(meaning, sort_keys=True)])
 

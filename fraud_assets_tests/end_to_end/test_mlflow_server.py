@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -16,18 +15,12 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets_tests.depth import FULL
-from fraud_assets_tests.end_to_end.servers import serve
+from fraud_assets_tests.end_to_end.servers import a_free_port, serve
 from fraud_assets_tests.platform import TestPlatform
 
 pytestmark = pytest.mark.skipif(not FULL, reason="starts servers: make verify")
 
 DAY = "2026-01-04"
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -18,15 +18,15 @@ KEYS = ("2026-01-05", "2026-01-06")
 
 # The day before: its last five minutes are looked back on, the first row is just too early.
 EARLIER = [
-    row(id="E1", time="2026-01-05 23:55:59.999999", product="A"),
-    row(id="E2", time="2026-01-05 23:56:00", product="B", amount="20"),
+    row(id="E1", time="2026-01-05 23:54:59.999999", product="A"),
+    row(id="E2", time="2026-01-05 23:55:00", product="B", amount="20"),
     row(id="E3", time="2026-01-05 23:59:59.999999", card="other", amount="99999999999.999"),
 ]
 
 WINDOWS = [
     # Exactly five minutes after E2, and just beyond.
-    row(id="W1", time="2026-01-06 00:01:00", product="C", amount="30.001"),
-    row(id="W2", time="2026-01-06 00:01:00.000001"),
+    row(id="W1", time="2026-01-06 00:00:00", product="C", amount="30.001"),
+    row(id="W2", time="2026-01-06 00:00:00.000001"),
     # Ties see each other, whatever their order; a window is closed at its beginning too.
     row(id="W3", time="2026-01-06 12:00:00", amount="0.1"),
     row(id="W4", time="2026-01-06 12:00:00", amount="0.2", product="X"),

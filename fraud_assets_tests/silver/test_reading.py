@@ -238,7 +238,7 @@ def test_lines_taken_together_are_the_records_that_the_csv_module_finds_one_by_o
         patch.setattr(csv_records, "LINES_AT_ONCE", at_once)
         assert list(iter_records(file, csv_format)) == found
         assert count_records(file, csv_format) == len(found)
-        patch.setattr(csv_records, "_single_lines", lambda lines, _: np.zeros(len(lines), bool))
+        patch.setattr(csv_records, "_single_lines", lambda lines, _: (np.zeros(len(lines), bool), b""))
         assert list(iter_records(file, csv_format)) == found
 
 

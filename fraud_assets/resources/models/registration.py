@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.scorer import is_anomaly
 from fraud_assets.resources.models.pyfunc_loader import write_file_list
 from fraud_assets.resources.models.version_files import download
 from fraud_assets.silver.contract import FEATURES
@@ -78,7 +79,7 @@ def log_model(trained: "Trained", scratch: Path) -> tuple["ModelInfo", Path]:
     if loaded.metadata.signature != contract_signature():
         raise RegistrationError(f"Logged with another signature: {loaded.metadata.signature}.")
     score, answer = -trained.pipeline.decision_function(example), loaded.predict(example)
-    if not ((answer["fraud_score"] == score) & (answer["is_anomaly"] == (score > trained.threshold))).all():
+    if not ((answer["fraud_score"] == score) & (answer["is_anomaly"] == is_anomaly(score, trained.threshold))).all():
         raise RegistrationError("The logged model and the fitted pipeline score the input example differently.")
     return logged, folder
 
