@@ -203,8 +203,6 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         names = ["partitions", "landed", "Silver", "quarantined", "Gold", "model", "state"]
         ranges = [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows]
         click.echo(table(names, ranges, indent=""))
-    else:
-        click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
     click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in due.get('', []))}")
     if labels is not None:
