@@ -168,9 +168,8 @@ class Lake(dg.ConfigurableResource):
         """
         with _writing(self.location(table)), prefetched(rows) as stream:
             try:
-                self._prepare(table)
                 write_deltalake(
-                    self.location(table),
+                    self._prepare(table),
                     stream,
                     mode="overwrite",
                     predicate=f"{table.partition_by} = {literal(key)}",
@@ -246,13 +245,14 @@ class Lake(dg.ConfigurableResource):
             raise _of_other_columns(self.location(table))
         return opened
 
-    def _prepare(self, table: Table) -> None:
+    def _prepare(self, table: Table) -> DeltaTable:
         """Make the table; give one of an earlier release today's words, and NOT NULL, which its rows are already.
 
         That writes to the log alone, once. Whoever writes to the table meanwhile has to write again.
         """
-        if _is_described(self._open(table), table):
-            return
+        opened = self._open(table)
+        if opened is not None and _is_described(opened, table):
+            return opened
         path = Path(self.location(table))
         path.mkdir(parents=True, exist_ok=True)
         # One after the other: Delta would let a second one through, and refuse those who write meanwhile.
@@ -272,13 +272,12 @@ class Lake(dg.ConfigurableResource):
                 # Replaces the files of no partition, and with them the schema.
                 schema, none = Schema.from_arrow(table.schema), [(table.partition_by, "in", [])]
                 opened.create_write_transaction([], "overwrite", schema, [table.partition_by], none)
+        return DeltaTable(path)
 
 
-def _is_described(opened: DeltaTable | None, table: Table) -> bool:
-    return opened is not None and (opened.schema(), opened.metadata().description) == (
-        Schema.from_arrow(table.schema),
-        table.description,
-    )
+def _is_described(opened: DeltaTable, table: Table) -> bool:
+    schema = Schema.from_arrow(table.schema)
+    return (opened.schema(), opened.metadata().description) == (schema, table.description)
 
 
 def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
