@@ -201,18 +201,20 @@ class ModelRegistry(dg.ConfigurableResource):
             said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
             with another_was_first():
                 self._client().create_registered_model(self.model_name, description=MODEL_DESCRIPTION)
+            description = version_description(tags, source_name=self.source_name)
             registered = self._client().create_model_version(
                 self.model_name,
                 logged.model_uri,
                 logged.run_id,
                 tags={**tags, **said},
                 model_id=logged.model_id,
-                description=version_description(tags, source_name=self.source_name),
+                description=description,
             )
             version = str(registered.version)
-            # What MLflow's own `register_model` leaves on the logged model, so that its page shows the version.
+            # As MLflow's own `register_model` does, so that the page of the logged model shows its version.
             named = json.dumps([{"name": self.model_name, "version": registered.version}])
-            self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
+            shown = {"mlflow.modelVersions": named, "mlflow.note.content": description}
+            self._client().set_logged_model_tags(logged.model_id, shown)
             if trained.scorer is not None:
                 self._local_scorers().put(version, folder / SCORER_FOLDER)
         return version
