@@ -106,7 +106,7 @@ def training(page: Page, address: str) -> None:
     runs = page.request.post(f"{address}/api/2.0/mlflow/runs/search", data={"experiment_ids": [experiment]}).json()
     run = runs["runs"][0]["info"]["run_id"]
     page.goto(f"{address}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning")
-    expect(page.get_by_text("roc_auc", exact=True)).to_be_attached()
+    expect(page.get_by_text("forest/roc_auc", exact=True)).to_be_attached()
     save("training", settled(page))
 
 
