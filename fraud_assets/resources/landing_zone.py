@@ -22,16 +22,13 @@ from fraud_assets.files import replacing
 from fraud_assets.partition_keys import KEY_FORMATS, bounds
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.silver.build import InputDigest, input_digest
-from fraud_assets.silver.raw_files import BrokenFileError, RawFile
+from fraud_assets.silver.raw_files import SUFFIXES, BrokenFileError, RawFile
 from fraud_assets.silver.reading import count_records
 from fraud_assets.silver.source import Source, load_source
 from fraud_assets.silver.splitting import partition_keys, split
 
 LABELS_FOLDER: Final = "labels"
 """Folder of late labels under landing/; never a partition."""
-
-_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-"""What can be read; anything else in a partition folder is reported."""
 
 
 class NothingLandedError(FraudAssetsError):
@@ -152,8 +149,8 @@ class LandingZone(dg.ConfigurableResource):
                 name = f"{key}/{path.name}"
                 if _is_ignored(path.name):
                     continue
-                if path.is_dir() or not path.name.lower().endswith(_SUFFIXES):
-                    notes.append(f"landing/{name} is not one of {', '.join(_SUFFIXES)}")
+                if path.is_dir() or not path.name.lower().endswith(SUFFIXES):
+                    notes.append(f"landing/{name} is not one of {', '.join(SUFFIXES)}")
                     continue
                 try:
                     status = path.stat()
