@@ -33,7 +33,7 @@ def build_definitions(
     resources: Mapping[str, Any] | None = None,
     *,
     stages: Sequence[Stage] = STAGES,
-    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec] = ASSETS,
+    assets: Sequence[dg.AssetsDefinition] = ASSETS,
 ) -> dg.Definitions:
     """Return the code location of one feed.
 

@@ -91,7 +91,7 @@ def materialize_each(
                 dg.AssetMaterialization(
                     asset_key=context.asset_key,
                     partition=key,
-                    metadata=_metadata(partition),
+                    metadata=partition_metadata(partition),
                     tags={"dagster/data_version": partition.data_version},
                 )
             )
@@ -103,7 +103,7 @@ def materialize_each(
             allow_retries=False,
         )
     for key, partition in made.items():
-        context.add_asset_metadata(_metadata(partition), partition_key=key)
+        context.add_asset_metadata(partition_metadata(partition), partition_key=key)
     if gate is not None:
         yield gate()
     versions = [partition.data_version for partition in made.values()]
@@ -125,6 +125,7 @@ def _make(make: Callable[[str], PartitionMade], key: str) -> PartitionMade:
     return make(key)
 
 
-def _metadata(partition: PartitionMade) -> dict[str, Any]:
+def partition_metadata(partition: PartitionMade) -> dict[str, Any]:
+    """Return what Dagster shows of a partition."""
     shown = {"preview": dg.MarkdownMetadataValue(partition.preview)} if partition.preview else {}
     return {"dagster/partition_row_count": partition.rows, **partition.metadata, **shown}

@@ -9,7 +9,13 @@ from duckdb import DuckDBPyConnection
 
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
-from fraud_assets.assets.partition_runs import PartitionMade, PartitionRefusedError, materialize_each, provenance
+from fraud_assets.assets.partition_runs import (
+    PartitionMade,
+    PartitionRefusedError,
+    materialize_each,
+    partition_metadata,
+    provenance,
+)
 from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake, batches
 from fraud_assets.resources.landing_zone import LandingZone
@@ -28,15 +34,46 @@ class ContractViolationError(PartitionRefusedError):
         self.violations = check.violations
 
 
-quarantined_transactions = dg.AssetSpec(
-    "quarantined_transactions",
+@dg.asset(
     deps=[raw_transactions],
     group_name="silver",
     kinds={"duckdb", "deltalake"},
     owners=OWNERS,
-    description="Landed rows that cannot be used, each with all its reasons. Written together with Silver.",
+    backfill_policy=dg.BackfillPolicy.single_run(),
     metadata=table_metadata(QUARANTINED_TRANSACTIONS),
 )
+def quarantined_transactions(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
+    """Landed rows that cannot be used, each with all its reasons.
+
+    Silver's build writes them and reports them here; materialized by itself, this asset only counts them again.
+    """
+    builds = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "input_version"))
+
+    def make(key: str) -> PartitionMade:
+        if key not in builds:
+            raise PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
+        with lake.connect() as connection:
+            relation = lake.select(QUARANTINED_TRANSACTIONS, keys=[key])
+            return _quarantine(connection, relation, builds[key]["landed_rows"], builds[key]["input_version"])
+
+    yield from materialize_each(context, make)  # type: ignore[misc]
+
+
+def _quarantine(connection: DuckDBPyConnection, relation: str, landed_rows: int, input_version: str) -> PartitionMade:
+    """Return what an operator asks of a partition's quarantine: how many rows have which reason, and a few of them."""
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
+    reasons = connection.execute(
+        f"SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM {relation}) GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return PartitionMade(
+        rows=rows,
+        data_version=input_version,
+        metadata={
+            "share_of_landed": rows / max(landed_rows, 1),
+            **{f"rows with {reason}": count for reason, count in reasons},
+        },
+        preview=_preview(connection, relation, ["file", "line", "reasons", "raw_row"]),
+    )
 
 
 @dg.asset(
@@ -78,19 +115,9 @@ def silver_transactions_base(
                 raise
             _store(lake, connection, built, provenance(context, input_version=str(built.input_digest)))
             good = _preview(connection, "silver_rows", ["TransactionID", "event_timestamp", *FEATURE_NAMES])
-            refused = _preview(connection, "quarantine_rows", ["file", "line", "reasons", "raw_row"])
-        counts = {f"rows with {reason}": count for reason, count in built.quarantine_reasons.items()}
+            refused = _quarantine(connection, "quarantine_rows", built.landed_rows, str(built.input_digest))
         context.log_event(
-            dg.AssetMaterialization(
-                quarantined_transactions.key,
-                partition=key,
-                metadata={
-                    "dagster/partition_row_count": built.quarantined_rows,
-                    "share_of_landed": built.quarantined_rows / max(built.landed_rows, 1),
-                    **counts,
-                    "preview": dg.MarkdownMetadataValue(refused),
-                },
-            )
+            dg.AssetMaterialization(quarantined_transactions.key, partition=key, metadata=partition_metadata(refused))
         )
         return PartitionMade(
             rows=built.silver_rows,
