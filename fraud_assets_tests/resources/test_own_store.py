@@ -127,10 +127,10 @@ def test_a_moved_directory_is_used_where_it_lies_and_nothing_is_written_where_it
 def test_a_copy_and_its_original_are_used_side_by_side_each_with_its_own_files(here, tmp_path, pipeline, features):
     copy = tmp_path / "copy"
     shutil.copytree(here, copy)
-    before = files_under(here)
     too_early = ask_plain_mlflow(copy / "mlflow" / "mlflow.db", features).stderr.decode()
     assert f"`FRAUD_DATA_DIR={copy} fraud-assets status` lets it follow" in too_early
     assert "CopiedStoreError" in too_early
+    before = files_under(here)
 
     use(registry_in(copy), pipeline, features, next_version="2")
 
@@ -169,7 +169,12 @@ def test_only_what_lay_in_the_directory_follows_it(here, tmp_path):
 def test_another_name_of_the_same_place_rewrites_nothing(here, tmp_path):
     (tmp_path / "link").symlink_to(here)
     before = texts_of(here / "mlflow" / "mlflow.db")
-    assert registry_in(tmp_path / "link").prod_version() == "1"
+    linked = registry_in(tmp_path / "link")
+    by_its_real_name = linked.model_copy(update={"tracking_uri": f"sqlite:///{here}/mlflow/mlflow.db"})
+    for registry in (linked, by_its_real_name):
+        assert registry.prod_version() == "1"
+        registry.prepare()
+        registry.verify("1")
     assert texts_of(here / "mlflow" / "mlflow.db") == before
 
 

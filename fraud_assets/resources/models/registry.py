@@ -22,8 +22,8 @@ from fraud_assets.resources.models.own_store import (
     StoreError,
     artifacts_uri,
     follow_move,
+    is_own_store,
     local_path,
-    own_store,
     refuse_another_store,
 )
 from fraud_assets.resources.models.registration import (
@@ -270,16 +270,6 @@ class ModelRegistry(dg.ConfigurableResource):
 
     # The run that is tracked
 
-    def log_training_data(self, *, name: str, location: str, version: int | None, digest: str) -> None:
-        """Make a table's version an input of the active MLflow run: its name, where it lies and a digest, no rows."""
-        with self.as_mlflow_default():
-            import mlflow
-            from mlflow.data.delta_dataset_source import DeltaDatasetSource
-            from mlflow.data.meta_dataset import MetaDataset
-
-            source = DeltaDatasetSource(path=location, delta_table_version=version)
-            mlflow.log_input(MetaDataset(source, name=name, digest=digest), context="training")
-
     def run_url(self, run: "RunInfo") -> str | None:
         """Return where MLflow's UI shows the run, that of `make mlflow` for a local store; None where none is known."""
         server = MLFLOW_UI if sqlite_file(self.tracking_uri) is not None else self.tracking_uri.rstrip("/")
@@ -316,7 +306,8 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def _local_scorers(self) -> LocalScorers:
         # The own store by no path, so that its scorers stay what they are where the directory is moved.
-        registry = "mlflow/mlflow.db" if self._is_own_store() else self._address
+        is_own = is_own_store(sqlite_file(self._address), Path(self.data_dir))
+        registry = "mlflow/mlflow.db" if is_own else self._address
         return LocalScorers(Path(self.data_dir) / "models", registry, self.model_name)
 
     @property
@@ -327,15 +318,12 @@ class ModelRegistry(dg.ConfigurableResource):
         self._look_after_store()
         return client(self.tracking_uri, self.registry_uri)
 
-    def _is_own_store(self) -> bool:
-        own = own_store(Path(self.data_dir).absolute())
-        return self.registry_uri is None and sqlite_file(self.tracking_uri) == own
-
     def _look_after_store(self) -> None:
-        if self._is_own_store() and own_store(Path(self.data_dir)).exists():
-            follow_move(Path(self.data_dir), experiment=self.experiment_name)
-        elif (file := sqlite_file(self.tracking_uri)) is not None:
-            refuse_another_store(file, Path(self.data_dir))
+        store, data_dir = sqlite_file(self.tracking_uri), Path(self.data_dir)
+        if is_own_store(store, data_dir):
+            follow_move(data_dir, experiment=self.experiment_name)
+        elif store is not None:
+            refuse_another_store(store, data_dir)
 
     def _ask(self, question: "Callable[[MlflowClient], _Answer]") -> "_Answer | None":
         """Return MLflow's answer; None where there is no such thing, or no database: asking would create it."""
