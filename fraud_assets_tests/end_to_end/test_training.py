@@ -142,8 +142,8 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     )
     used = {one.tags[0].value: (one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
     assert used == {
-        "training": ("silver.silver_transactions_base, training", second["training_data_version"]),
-        "evaluation": ("silver.silver_transactions_base, evaluation", labels_version),
+        "training": ("training rows of silver.silver_transactions_base", second["training_data_version"]),
+        "evaluation": ("evaluation rows of silver.silver_transactions_base", labels_version),
     }
     model = registry._client().get_logged_model(registry._client().get_model_version(registry.model_name, "2").model_id)
     measured_on = {one.key: one.dataset_name for one in model.metrics or ()}
