@@ -51,7 +51,7 @@ dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000 (or PORT=...), with
 mlflow: PORT = 5000
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/data/simulated/mlflow/mlflow.db}"
+	    --backend-store-uri "$$($(BIN)/fraud-assets mlflow-uri)"
 
 check: $(INSTALLED) ## lint, types, import rules, definitions
 	$(BIN)/ruff check .

@@ -205,8 +205,6 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         names = ["partitions", "landed", "Silver", "quarantined", "Gold", "model", "state"]
         ranges = [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows]
         click.echo(table(names, ranges, indent=""))
-    else:
-        click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
     click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in due.get('', []))}")
     if labels is not None:
@@ -258,7 +256,7 @@ def show_landed(file: Path, pieces: Sequence[LandedPiece]) -> None:
 
 def show_trial(trial: "Trial", source: Source, file: Path, *, source_file: str) -> None:
     """Print what a source makes of a file."""
-    from fraud_assets.silver.cleaning import REASONS
+    from fraud_assets.silver.cleaning import REASONS, reason_kind
 
     result = trial.result
     click.echo(f"{file.name}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")
@@ -268,10 +266,7 @@ def show_trial(trial: "Trial", source: Source, file: Path, *, source_file: str) 
         labels = f"{trial.labelled:,} rows, {trial.frauds:,} of them fraud" if trial.labelled else "none"
         click.echo(f"  labels: {labels}")
     if result.reasons:
-        meanings = [
-            [reason, count, REASONS.get(reason) or REASONS["unreadable_<raw column>"]]
-            for reason, count in result.reasons.items()
-        ]
+        meanings = [[reason, count, REASONS[reason_kind(reason)]] for reason, count in result.reasons.items()]
         click.echo(f"\nTo quarantine\n\n{table(['reason', 'rows', 'meaning'], meanings)}")
         examples = [[reason, line, raw_row[:100]] for reason, line, raw_row in trial.refused]
         click.echo(f"\nFor example\n\n{table(['reason', 'line', 'raw row'], examples)}")

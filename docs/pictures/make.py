@@ -56,7 +56,7 @@ def main() -> None:
         command = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(port)]
         with serve(command, f"{dagster}/server_info", folder=folder, environment=environment):
             lineage(open_page(browser, width=2600, height=1000), dagster)
-            partition(open_page(browser, width=1500, height=960), dagster)
+            partition(open_page(browser, width=1900, height=1000), dagster)
 
         port = a_free_port()
         mlflow = f"http://127.0.0.1:{port}"

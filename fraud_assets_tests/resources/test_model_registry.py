@@ -535,6 +535,7 @@ def test_a_version_is_shown_as_registered_on_the_page_of_its_logged_model(regist
     ]
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": int(version)}]
     described = client.get_model_version(NAME, version).description
+    assert described == logged.tags["mlflow.note.content"]
     assert described == (
         "Isolation Forest of 10 trees, trained on 600 rows of the feed simulated, 2026-01-01 to 2026-01-04."
     )

@@ -15,12 +15,12 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from fraud_assets.model.scorer import Scorer
-from fraud_assets.model.training import TrainingParameters, fit_pipeline, fraud_score
+from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.own_store import StoreError
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.silver.contract import as_features
-from fraud_assets_tests.model.test_training import made_features
+from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, made_features
 from fraud_assets_tests.resources.test_model_registry import NAME, artifacts_of, register, registry_in
 
 
@@ -69,8 +69,8 @@ def files_under(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def scores_by_plain_mlflow(store: Path, features: pd.DataFrame) -> bytes:
-    """What a script gets that knows MLflow alone."""
+def ask_plain_mlflow(store: Path, features: pd.DataFrame) -> subprocess.CompletedProcess[bytes]:
+    """Score in a script that knows MLflow alone."""
     features.to_pickle(store.parent / "features.pkl")
     code = f"""
         import mlflow, pandas, sys
@@ -78,13 +78,17 @@ def scores_by_plain_mlflow(store: Path, features: pd.DataFrame) -> bytes:
         answer = model.predict(pandas.read_pickle("features.pkl"))
         sys.stdout.buffer.write(answer["fraud_score"].to_numpy().tobytes())
         """
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
         env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store}", "MLFLOW_DISABLE_TELEMETRY": "true"},
         cwd=store.parent,
         capture_output=True,
         check=False,
     )
+
+
+def scores_by_plain_mlflow(store: Path, features: pd.DataFrame) -> bytes:
+    done = ask_plain_mlflow(store, features)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return done.stdout
 
@@ -123,6 +127,9 @@ def test_a_moved_directory_is_used_where_it_lies_and_nothing_is_written_where_it
 def test_a_copy_and_its_original_are_used_side_by_side_each_with_its_own_files(here, tmp_path, pipeline, features):
     copy = tmp_path / "copy"
     shutil.copytree(here, copy)
+    too_early = ask_plain_mlflow(copy / "mlflow" / "mlflow.db", features).stderr.decode()
+    assert f"`FRAUD_DATA_DIR={copy} fraud-assets status` lets it follow" in too_early
+    assert "CopiedStoreError" in too_early
     before = files_under(here)
 
     use(registry_in(copy), pipeline, features, next_version="2")
@@ -162,7 +169,12 @@ def test_only_what_lay_in_the_directory_follows_it(here, tmp_path):
 def test_another_name_of_the_same_place_rewrites_nothing(here, tmp_path):
     (tmp_path / "link").symlink_to(here)
     before = texts_of(here / "mlflow" / "mlflow.db")
-    assert registry_in(tmp_path / "link").prod_version() == "1"
+    linked = registry_in(tmp_path / "link")
+    by_its_real_name = linked.model_copy(update={"tracking_uri": f"sqlite:///{here}/mlflow/mlflow.db"})
+    for registry in (linked, by_its_real_name):
+        assert registry.prod_version() == "1"
+        registry.prepare()
+        registry.verify("1")
     assert texts_of(here / "mlflow" / "mlflow.db") == before
 
 

@@ -33,7 +33,13 @@ class StoreError(FraudAssetsError):
 
 def own_store(data_dir: Path) -> Path:
     """Return the database of the data directory's own store."""
-    return data_dir / "mlflow" / "mlflow.db"
+    return data_dir.absolute() / "mlflow" / "mlflow.db"
+
+
+def is_own_store(store: Path | None, data_dir: Path) -> bool:
+    """Return whether a database is the data directory's own, by whatever name of it."""
+    own = own_store(data_dir)
+    return store is not None and (store == own or (store.exists() and own.exists() and store.samefile(own)))
 
 
 def artifacts_uri(data_dir: Path) -> str:
@@ -54,8 +60,7 @@ def refuse_another_store(store: Path, data_dir: Path) -> None:
         StoreError: The store is another data directory's, or is gone.
     """
     own = own_store(data_dir)
-    belongs_elsewhere = store.parts[-2:] == own.parts[-2:] or not store.exists()
-    if belongs_elsewhere and own.exists() and not (store.exists() and store.samefile(own)):
+    if own.exists() and (store.parts[-2:] == own.parts[-2:] or not store.exists()):
         raise StoreError(
             f"MLFLOW_TRACKING_URI names {store}, and {data_dir} has an MLflow store of its own, {own}. "
             f"`unset MLFLOW_TRACKING_URI`, or `export MLFLOW_TRACKING_URI=sqlite:///{own}`."
@@ -73,6 +78,8 @@ def follow_move(data_dir: Path, *, experiment: str) -> None:
     """
     data_dir = data_dir.absolute()
     store = own_store(data_dir)
+    if not store.exists():
+        return
     with closing(sqlite3.connect(store, timeout=60, isolation_level=None)) as database:
         found = None
         with suppress(sqlite3.OperationalError):  # MLflow has not made its tables yet

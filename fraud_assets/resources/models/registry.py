@@ -22,8 +22,8 @@ from fraud_assets.resources.models.own_store import (
     StoreError,
     artifacts_uri,
     follow_move,
+    is_own_store,
     local_path,
-    own_store,
     refuse_another_store,
 )
 from fraud_assets.resources.models.registration import (
@@ -201,18 +201,20 @@ class ModelRegistry(dg.ConfigurableResource):
             said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
             with another_was_first():
                 self._client().create_registered_model(self.model_name, description=MODEL_DESCRIPTION)
+            description = version_description(tags, source_name=self.source_name)
             registered = self._client().create_model_version(
                 self.model_name,
                 logged.model_uri,
                 logged.run_id,
                 tags={**tags, **said},
                 model_id=logged.model_id,
-                description=version_description(tags, source_name=self.source_name),
+                description=description,
             )
             version = str(registered.version)
-            # What MLflow's own `register_model` leaves on the logged model, so that its page shows the version.
+            # As MLflow's own `register_model` does, so that the page of the logged model shows its version.
             named = json.dumps([{"name": self.model_name, "version": registered.version}])
-            self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
+            shown = {"mlflow.modelVersions": named, "mlflow.note.content": description}
+            self._client().set_logged_model_tags(logged.model_id, shown)
             if trained.scorer is not None:
                 self._local_scorers().put(version, folder / SCORER_FOLDER)
         return version
@@ -304,7 +306,8 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def _local_scorers(self) -> LocalScorers:
         # The own store by no path, so that its scorers stay what they are where the directory is moved.
-        registry = "mlflow/mlflow.db" if self._is_own_store() else self._address
+        is_own = is_own_store(sqlite_file(self._address), Path(self.data_dir))
+        registry = "mlflow/mlflow.db" if is_own else self._address
         return LocalScorers(Path(self.data_dir) / "models", registry, self.model_name)
 
     @property
@@ -315,15 +318,12 @@ class ModelRegistry(dg.ConfigurableResource):
         self._look_after_store()
         return client(self.tracking_uri, self.registry_uri)
 
-    def _is_own_store(self) -> bool:
-        own = own_store(Path(self.data_dir).absolute())
-        return self.registry_uri is None and sqlite_file(self.tracking_uri) == own
-
     def _look_after_store(self) -> None:
-        if self._is_own_store() and own_store(Path(self.data_dir)).exists():
-            follow_move(Path(self.data_dir), experiment=self.experiment_name)
-        elif (file := sqlite_file(self.tracking_uri)) is not None:
-            refuse_another_store(file, Path(self.data_dir))
+        store, data_dir = sqlite_file(self.tracking_uri), Path(self.data_dir)
+        if is_own_store(store, data_dir):
+            follow_move(data_dir, experiment=self.experiment_name)
+        elif store is not None:
+            refuse_another_store(store, data_dir)
 
     def _ask(self, question: "Callable[[MlflowClient], _Answer]") -> "_Answer | None":
         """Return MLflow's answer; None where there is no such thing, or no database: asking would create it."""
