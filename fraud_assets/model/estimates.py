@@ -27,6 +27,9 @@ SCORER_WORDS: Final = {
 TRAINING_ALERT_RATE: Final = "training_alert_rate"
 """Metric: share of a version's training rows that lies above its threshold."""
 
+_LARGE_SHARE: Final = 0.1
+"""Reviewing so many of the rows finds much whatever the score: the table then says it."""
+
 _VERSION: Final = "version "
 _DIFFERENCE: Final = f"{FOREST} minus {_VERSION}"
 
@@ -139,11 +142,12 @@ def quality_notes(evaluation: Evaluation) -> list[str]:
 
 
 def _daily_capacity(evaluation: Evaluation) -> tuple[str, str]:
-    """Return what can be reviewed in a day, as metrics are called and in words with its share of all rows."""
+    """Return what can be reviewed in a day, as metrics are called and in words; a large share of all rows is said."""
     daily = next(metric for metric in evaluation.estimates[FOREST] if metric.startswith("card_precision_at_"))
     at = daily.removeprefix("card_precision_at_")
     share = evaluation.estimate(ROWS, f"reviewed_share_at_{at}").value
-    return at, at.replace("_", " ") + ("" if share is None else f" ({share:.1%} of the rows)")
+    words = at.replace("_", " ")
+    return at, words if share is None or share < _LARGE_SHARE else f"{words} ({share:.0%} of the rows)"
 
 
 def _scorers(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Estimate]]]:

@@ -70,7 +70,10 @@ def _roc_curve(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], is_alert:
         recall, false_alarms = is_alert[is_fraud].mean(), is_alert[~is_fraud].mean()
         words = f"forest at its threshold:\nrecall {recall:.0%}, {false_alarms:.1%} of the others"
         axes.plot(false_alarms, recall, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
-    axes.set(xlabel="share of the other rows among alerts", ylabel="recall: share of the fraud rows that is found")
+    axes.set(
+        xlabel="false alarms: share of the other rows that is flagged",
+        ylabel="recall: share of the fraud rows that is found",
+    )
     _finish(axes, "lower right")
     return figure
 

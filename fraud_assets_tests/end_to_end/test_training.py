@@ -142,10 +142,11 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     )
     used = {one.tags[0].value: (one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
     assert used == {
-        "training": ("silver.silver_transactions_base, training", second["training_data_version"]),
-        "evaluation": ("silver.silver_transactions_base, evaluation", labels_version),
+        "training": ("training rows of silver.silver_transactions_base", second["training_data_version"]),
+        "evaluation": ("evaluation rows of silver.silver_transactions_base", labels_version),
     }
-    model = registry._client().get_logged_model(registry._client().get_model_version(registry.model_name, "2").model_id)
+    assert run.outputs is not None
+    model = registry._client().get_logged_model(run.outputs.model_outputs[0].model_id)
     measured_on = {one.key: one.dataset_name for one in model.metrics or ()}
     assert measured_on["training/alert_rate"] == used["training"][0]
     assert measured_on["forest/roc_auc"] == measured_on["best_column/roc_auc"] == used["evaluation"][0]

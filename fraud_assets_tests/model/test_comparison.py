@@ -99,11 +99,11 @@ def test_the_best_column_ranks_best_by_itself_in_either_direction() -> None:
 
 def test_rows_without_a_label_do_not_choose_the_best_column() -> None:
     rows = evaluated()
-    unknown = rows.assign(isFraud=np.nan, is_high_value_txn=1, TransactionAmt=1.0)
-    [(name, found)] = best_column(pd.concat([rows, unknown], ignore_index=True)).items()
+    unknown = rows.assign(isFraud=np.nan, TransactionAmt=0.0)  # with labels, they would come before every fraud
+    [(name, found)] = best_column(pd.concat([rows, *[unknown] * 3], ignore_index=True)).items()
     assert name == "best column: TransactionAmt, lowest first"
     assert found.values is not None
-    assert len(found.values) == 2 * len(rows)
+    assert len(found.values) == 4 * len(rows)
 
 
 @pytest.mark.parametrize("frauds", [0, 1_000])

@@ -127,8 +127,8 @@ def test_the_headline_is_of_the_forest_and_the_rows() -> None:
 def test_a_person_reads_every_scorer_beside_the_base_rate_and_why_one_has_no_value() -> None:
     names, rows = quality_table(MEASURED)
     assert names == [
-        *("scored by", "ROC-AUC", "PR-AUC", "precision, 100 a day (25.0% of the rows)"),
-        *("recall, 100 a day (25.0% of the rows)", "no value because"),
+        *("scored by", "ROC-AUC", "PR-AUC", "precision, 100 a day (25% of the rows)"),
+        *("recall, 100 a day (25% of the rows)", "no value because"),
     ]
     assert [row[0] for row in rows] == [
         *("Isolation Forest", "@prod then, version 6", "plain rule", BEST, "supervised reference", "base rate")
@@ -144,13 +144,20 @@ def test_where_every_scorer_has_values_no_column_asks_why_not() -> None:
     assert {len(row) for row in rows} == {len(names)}
 
 
+def test_a_day_is_called_a_share_of_the_rows_only_where_that_is_large() -> None:
+    rows = {**MEASURED.estimates["rows"], "reviewed_share_at_100_a_day": Estimate(0.035)}
+    assert quality_table(Evaluation({**MEASURED.estimates, "rows": rows}))[0][3:5] == [
+        *("precision, 100 a day", "recall, 100 a day")
+    ]
+
+
 def test_notes_say_that_the_best_column_was_chosen_on_these_rows_and_why_two_numbers_agree() -> None:
     [chosen] = quality_notes(MEASURED)
     assert "chosen on these very rows" in chosen
     alike = {**ranking(0.9, 0.39), "recall_at_100_a_day": Estimate(0.2501)}
     [by_chance] = quality_notes(Evaluation({"rows": MEASURED.estimates["rows"], "forest": alike}))
     assert by_chance == (
-        "Precision and recall agree by chance: 100 a day (25.0% of the rows) are about as many rows as hold fraud."
+        "Precision and recall agree by chance: 100 a day (25% of the rows) are about as many rows as hold fraud."
     )
 
 

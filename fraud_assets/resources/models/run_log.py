@@ -50,10 +50,12 @@ def log_rows(
         from mlflow.entities import LoggedModelInput
 
         source = DeltaDatasetSource(path=lake.location(SILVER_TRANSACTIONS), delta_table_version=table_version)
-        rows = MetaDataset(source, name=f"{SILVER_TRANSACTIONS.address}, {context}", digest=digest)
-        model = mlflow.MlflowClient().get_model_version(model_registry.model_name, version).model_id
-        mlflow.log_input(rows, context=context, model=None if model is None else LoggedModelInput(model))
-        mlflow.log_metrics(dict(metrics), model_id=model, dataset=rows)
+        rows = MetaDataset(source, name=f"{context} rows of {SILVER_TRANSACTIONS.address}", digest=digest)
+        registered = mlflow.MlflowClient().get_model_version(model_registry.model_name, version)
+        # MLflow's own database keeps the logged model's id in the version's source alone.
+        model_id = registered.model_id or str(registered.source).removeprefix("models:/")
+        mlflow.log_input(rows, context=context, model=LoggedModelInput(model_id))
+        mlflow.log_metrics(dict(metrics), model_id=model_id, dataset=rows)
 
 
 def log_pictures(mlflow: Any, pictures: Mapping[str, bytes]) -> None:
