@@ -46,12 +46,12 @@ demo: $(INSTALLED) ## land 30 synthetic days, train a model, score them, show th
 dev: PORT = 3000
 dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000 (or PORT=...), with the sensors on
 	@echo "Dagster UI: http://127.0.0.1:$(PORT)      MLflow UI: make mlflow, in another terminal"
-	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port $(PORT)
+	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port $(PORT) --log-level warning
 
 mlflow: PORT = 5000
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/data/simulated/mlflow/mlflow.db}"
+	    --backend-store-uri "$$($(BIN)/fraud-assets mlflow-uri)"
 
 check: $(INSTALLED) ## lint, types, import rules, definitions
 	$(BIN)/ruff check .

@@ -19,10 +19,10 @@ from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
-from fraud_assets.resources.landing_zone import NothingLandedError
+from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.settings import load_settings
+from fraud_assets.settings import load_settings, unknown_variables
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.staleness import decide
@@ -35,16 +35,18 @@ class _Command(click.Group):
         try:
             return super().invoke(ctx)
         except FraudAssetsError as error:
-            raise click.ClickException(str(error)) from error
+            message = str(error)
         except BrokenPipeError:
             raise  # The reader of a pipe has seen enough; click ends quietly.
         except OSError as error:
-            raise click.ClickException(
-                f"{error.strerror}: {error.filename}. Check FRAUD_DATA_DIR and its permissions."
-            ) from error
+            message = f"{error.strerror}: {error.filename}. Check FRAUD_DATA_DIR and its permissions."
+        # Here, where the error is gone: its trace holds DuckDB's objects, and DuckDB would list them below the message.
+        raise click.ClickException(message)
 
 
 def _platform() -> Platform:
+    for name, meant in unknown_variables().items():
+        click.echo(f"Note: {name} is no setting{f'; did you mean {meant}?' if meant else '.'}", err=True)
     platform = Platform(load_settings())
     require_grain(platform.data_dir, platform.source)
     return platform
@@ -134,10 +136,7 @@ def run() -> None:
     if not landing.partitions:
         for note in landing.notes:
             click.echo(f"Note       {note}")
-        raise NothingLandedError(
-            f"Nothing landed in {console.shown(platform.landing_zone.folder)}. "
-            "Land files with `fraud-assets land FILE`, or synthetic ones with `fraud-assets simulate`."
-        )
+        raise NothingLandedError(f"Nothing landed in {console.shown(platform.landing_zone.folder)}", platform.source)
     from fraud_assets.automation.foreground import run_due
     from fraud_assets.definitions import build_definitions
 
@@ -158,9 +157,14 @@ def status(as_json: bool) -> None:
     state, labels = platform.state(landing), platform.labels(landing)
     plan = decide(state, platform.stages)
     if as_json:
-        click.echo(json.dumps(console.status_of(state, plan, landing, labels), indent=2))
+        feed = {"feed": platform.source.name, "source": platform.settings.source, "data_dir": str(platform.data_dir)}
+        click.echo(json.dumps(feed | console.status_of(state, plan, landing, labels), indent=2))
     else:
+        source_file = platform.settings.source
+        click.echo(f"Feed {platform.source.name} ({source_file}), data in {console.shown(platform.data_dir)}\n")
         console.show_status(state, plan, landing, platform.lake, labels)
+        if not state.landed and not state.silver:
+            click.echo(f"Nothing landed yet. {how_to_land(platform.source)}")
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 

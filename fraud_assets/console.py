@@ -10,7 +10,7 @@ import click
 import duckdb
 
 from fraud_assets.gold.predictions import most_suspicious
-from fraud_assets.model.estimates import FOREST, ROWS, quality_table
+from fraud_assets.model.estimates import FOREST, ROWS, quality_notes, quality_table
 from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedPiece, Landing
@@ -143,6 +143,8 @@ def _show_quality(metrics: Sequence[Mapping[str, Any]]) -> None:
         click.echo(f"  Quality      on {labelled:,} labelled rows of {window}, later than the training")
         click.echo("               (in brackets the 95 % interval)\n")
         click.echo(table(*quality_table(measured), indent="    "))
+        for note in quality_notes(measured):
+            click.echo(f"    {note}")
 
 
 def show_next(data_dir: Path, tracking_uri: str) -> None:
@@ -203,8 +205,6 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         names = ["partitions", "landed", "Silver", "quarantined", "Gold", "model", "state"]
         ranges = [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows]
         click.echo(table(names, ranges, indent=""))
-    else:
-        click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
     click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in due.get('', []))}")
     if labels is not None:
@@ -256,7 +256,7 @@ def show_landed(file: Path, pieces: Sequence[LandedPiece]) -> None:
 
 def show_trial(trial: "Trial", source: Source, file: Path, *, source_file: str) -> None:
     """Print what a source makes of a file."""
-    from fraud_assets.silver.cleaning import REASONS
+    from fraud_assets.silver.cleaning import REASONS, reason_kind
 
     result = trial.result
     click.echo(f"{file.name}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")
@@ -266,10 +266,7 @@ def show_trial(trial: "Trial", source: Source, file: Path, *, source_file: str) 
         labels = f"{trial.labelled:,} rows, {trial.frauds:,} of them fraud" if trial.labelled else "none"
         click.echo(f"  labels: {labels}")
     if result.reasons:
-        meanings = [
-            [reason, count, REASONS.get(reason) or REASONS["unreadable_<raw column>"]]
-            for reason, count in result.reasons.items()
-        ]
+        meanings = [[reason, count, REASONS[reason_kind(reason)]] for reason, count in result.reasons.items()]
         click.echo(f"\nTo quarantine\n\n{table(['reason', 'rows', 'meaning'], meanings)}")
         examples = [[reason, line, raw_row[:100]] for reason, line, raw_row in trial.refused]
         click.echo(f"\nFor example\n\n{table(['reason', 'line', 'raw row'], examples)}")

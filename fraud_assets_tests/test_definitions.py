@@ -96,7 +96,7 @@ def test_every_asset_says_what_it_is_and_who_owns_it(make_platform: Callable[...
         assert not node.is_materializable or node.backfill_policy == dg.BackfillPolicy.single_run(), key
 
 
-@pytest.mark.parametrize(("grain", "count", "last"), [("daily", 31, "2026-01-31"), ("hourly", 744, "2026-01-31-23")])
+@pytest.mark.parametrize(("grain", "count", "last"), [("daily", 40, "2026-02-09"), ("hourly", 960, "2026-02-09-23")])
 def test_partitions_come_from_the_source_file(
     make_platform: Callable[..., TestPlatform], tmp_path: Path, grain: str, count: int, last: str
 ) -> None:

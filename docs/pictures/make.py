@@ -56,7 +56,7 @@ def main() -> None:
         command = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(port)]
         with serve(command, f"{dagster}/server_info", folder=folder, environment=environment):
             lineage(open_page(browser, width=2600, height=1000), dagster)
-            partition(open_page(browser, width=1500, height=960), dagster)
+            partition(open_page(browser, width=1900, height=1000), dagster)
 
         port = a_free_port()
         mlflow = f"http://127.0.0.1:{port}"
@@ -106,7 +106,7 @@ def training(page: Page, address: str) -> None:
     runs = page.request.post(f"{address}/api/2.0/mlflow/runs/search", data={"experiment_ids": [experiment]}).json()
     run = runs["runs"][0]["info"]["run_id"]
     page.goto(f"{address}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning")
-    expect(page.get_by_text("roc_auc", exact=True)).to_be_attached()
+    expect(page.get_by_text("forest/roc_auc", exact=True)).to_be_attached()
     save("training", settled(page))
 
 

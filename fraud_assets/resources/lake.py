@@ -33,9 +33,7 @@ from fraud_assets.sql import DUCKDB_TYPES, identifier, literal
 BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
 
-_FILES: Final = WriterProperties(
-    compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=64 * 1024
-)
+_FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
 """How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
 given up: constant columns keep theirs, columns of which no two values are alike do not pay for one."""
 
@@ -86,11 +84,7 @@ class Lake(dg.ConfigurableResource):
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:
         """Give an in-memory DuckDB connection in UTC and close it, also after an error."""
-        with (
-            spill_folder(Path(self.data_dir)) as folder,
-            self.duckdb.get_connection() as connection,
-            connection,
-        ):
+        with spill_folder(Path(self.data_dir)) as folder, self.duckdb.get_connection() as connection, connection:
             connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {literal(folder)}")
             yield connection
 
@@ -168,9 +162,8 @@ class Lake(dg.ConfigurableResource):
         """
         with _writing(self.location(table)), prefetched(rows) as stream:
             try:
-                self._prepare(table)
                 write_deltalake(
-                    self.location(table),
+                    self._prepare(table),
                     stream,
                     mode="overwrite",
                     predicate=f"{table.partition_by} = {literal(key)}",
@@ -186,12 +179,9 @@ class Lake(dg.ConfigurableResource):
     # What readers open
 
     def publish_views(self) -> Path:
-        """Make `fraud.duckdb` show the latest versions where the tables lie now, see `reader_views`; return its path.
+        """Make `fraud.duckdb` show the latest versions where the tables lie now, if it does not yet; return its path.
 
-        Nothing is written where it shows them already.
-
-        Raises:
-            LakeError: the data directory cannot be written.
+        Raises LakeError where the data directory cannot be written.
         """
         path = self._folder / READER_DATABASE
         if not self.views_are_current():
@@ -246,13 +236,14 @@ class Lake(dg.ConfigurableResource):
             raise _of_other_columns(self.location(table))
         return opened
 
-    def _prepare(self, table: Table) -> None:
+    def _prepare(self, table: Table) -> DeltaTable:
         """Make the table; give one of an earlier release today's words, and NOT NULL, which its rows are already.
 
         That writes to the log alone, once. Whoever writes to the table meanwhile has to write again.
         """
-        if _is_described(self._open(table), table):
-            return
+        opened = self._open(table)
+        if opened is not None and _is_described(opened, table):
+            return opened
         path = Path(self.location(table))
         path.mkdir(parents=True, exist_ok=True)
         # One after the other: Delta would let a second one through, and refuse those who write meanwhile.
@@ -272,13 +263,12 @@ class Lake(dg.ConfigurableResource):
                 # Replaces the files of no partition, and with them the schema.
                 schema, none = Schema.from_arrow(table.schema), [(table.partition_by, "in", [])]
                 opened.create_write_transaction([], "overwrite", schema, [table.partition_by], none)
+        return DeltaTable(path)
 
 
-def _is_described(opened: DeltaTable | None, table: Table) -> bool:
-    return opened is not None and (opened.schema(), opened.metadata().description) == (
-        Schema.from_arrow(table.schema),
-        table.description,
-    )
+def _is_described(opened: DeltaTable, table: Table) -> bool:
+    schema = Schema.from_arrow(table.schema)
+    return (opened.schema(), opened.metadata().description) == (schema, table.description)
 
 
 def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
@@ -296,9 +286,7 @@ def batches(connection: DuckDBPyConnection, relation: str, schema: pa.Schema) ->
     reader = connection.sql(f"FROM {relation}").to_arrow_reader(BATCH_ROWS)
     if [(field.name, field.type) for field in reader.schema] != [(field.name, field.type) for field in schema]:
         raise TypeError(f"{relation} has\n{reader.schema}\nwhere the table has\n{schema}")
-    return pa.RecordBatchReader.from_batches(
-        schema, (pa.record_batch(batch.columns, schema=schema) for batch in reader)
-    )
+    return pa.RecordBatchReader.from_batches(schema, (pa.record_batch(one.columns, schema=schema) for one in reader))
 
 
 @contextmanager

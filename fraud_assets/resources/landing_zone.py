@@ -22,7 +22,7 @@ from fraud_assets.files import replacing
 from fraud_assets.partition_keys import KEY_FORMATS, bounds
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.silver.build import InputDigest, input_digest
-from fraud_assets.silver.raw_files import BrokenFileError, RawFile
+from fraud_assets.silver.raw_files import SUFFIXES, BrokenFileError, RawFile
 from fraud_assets.silver.reading import count_records
 from fraud_assets.silver.source import Source, load_source
 from fraud_assets.silver.splitting import partition_keys, split
@@ -30,12 +30,18 @@ from fraud_assets.silver.splitting import partition_keys, split
 LABELS_FOLDER: Final = "labels"
 """Folder of late labels under landing/; never a partition."""
 
-_SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-"""What can be read; anything else in a partition folder is reported."""
-
 
 class NothingLandedError(FraudAssetsError):
-    """Nothing landed for a partition; the message names the command that lands files."""
+    """Nothing landed where it is needed; the message names the command that lands files."""
+
+    def __init__(self, what: str, source: Source) -> None:
+        super().__init__(f"{what}. {how_to_land(source)}")
+
+
+def how_to_land(source: Source) -> str:
+    """Say by which command files of a feed land."""
+    synthetic = ", or synthetic ones with `fraud-assets simulate`" if source.name == "simulated" else ""
+    return f"Land files with `fraud-assets land FILE`{synthetic}."
 
 
 @dataclass(frozen=True)
@@ -109,10 +115,7 @@ class LandingZone(dg.ConfigurableResource):
         record_grain(Path(self.data_dir), self.source)
         files = self._look([key]).partitions.get(key, ())
         if not files:
-            raise NothingLandedError(
-                f"Nothing landed for {key} in {self.folder}. "
-                "Land files with `fraud-assets land FILE`, or synthetic ones with `fraud-assets simulate`."
-            )
+            raise NothingLandedError(f"Nothing landed for {key} in {self.folder}", self.source)
         return files
 
     def label_files(self) -> tuple[LandedFile, ...]:
@@ -146,8 +149,8 @@ class LandingZone(dg.ConfigurableResource):
                 name = f"{key}/{path.name}"
                 if _is_ignored(path.name):
                     continue
-                if path.is_dir() or not path.name.lower().endswith(_SUFFIXES):
-                    notes.append(f"landing/{name} is not one of {', '.join(_SUFFIXES)}")
+                if path.is_dir() or not path.name.lower().endswith(SUFFIXES):
+                    notes.append(f"landing/{name} is not one of {', '.join(SUFFIXES)}")
                     continue
                 try:
                     status = path.stat()

@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
 from fraud_assets.partition_keys import bounds
+from fraud_assets.silver.json_records import texts_of
 from fraud_assets.silver.raw_files import RawFile
-from fraud_assets.silver.reading import read_raw
+from fraud_assets.silver.reading import open_raw, read_raw
 from fraud_assets.silver.source import CANONICAL_TYPES, Source, label_of
 from fraud_assets.sql import identifier
 
-_MISSING: Final[Mapping[str, str]] = {
-    "TransactionID": "missing_transaction_id",
-    "event_timestamp": "missing_event_time",
-    "card_id": "missing_card",
-    "ProductCD": "missing_product",
-    "TransactionAmt": "missing_amount",
-    "is_international_txn": "missing_international",
+VALUES: Final[Mapping[str, str]] = {
+    "TransactionID": "transaction_id",
+    "event_timestamp": "event_time",
+    "card_id": "card",
+    "ProductCD": "product",
+    "TransactionAmt": "amount",
+    "is_international_txn": "international",
 }
+"""What reasons call the columns that a row must have."""
 
 REASONS: Final[Mapping[str, str]] = {
-    "missing_transaction_id": "The row has no transaction id.",
-    "missing_event_time": "The source's expression gives no time between the years 1 and 9999.",
-    "missing_card": "The row does not say which card it is.",
-    "missing_product": "The row has no product.",
-    "missing_amount": "The source's expression gives no amount for the row.",
-    "missing_international": "The source's expression does not say whether the row is international.",
-    "unreadable_<raw column>": "A cell that the source needs is not of the type that the source declares.",
+    "missing_<value>": "A cell of the transaction_id, event_time, card, product, amount or international is empty.",
+    "<value>_not_understood": "The cells are there, but the source's expression makes nothing of them, "
+    "or a time outside the years 1 to 9999.",
+    "unreadable_<raw column>": "A cell that the source needs is there, but not of the type that the source declares.",
     "amount_not_finite": "The amount is NaN or infinite.",
     "amount_negative": "The amount is below zero, and the source does not say that refunds count.",
     "amount_too_large": "The amount is 100,000,000,000 or more.",
@@ -43,8 +43,18 @@ REASONS: Final[Mapping[str, str]] = {
     "duplicate": "An equal copy of the row is in Silver.",
     "conflicting_id": "The partition holds different rows with this id, and nothing says which is right.",
     "superseded": "A later file holds another row with this id, and the source says that the last file wins.",
-    "unreadable_line": "The record does not have the columns of its file, or is not text.",
+    "unreadable_line": "The record does not have the columns of its file, is no JSON object, or is not text.",
 }
+
+
+def reason_kind(reason: str) -> str:
+    """Return the entry of REASONS that explains a reason."""
+    if reason in REASONS:
+        return reason
+    if reason.startswith("unreadable_"):
+        return "unreadable_<raw column>"
+    return "missing_<value>" if reason.startswith("missing_") else "<value>_not_understood"
+
 
 _CLEANING_SQL: Final = Path(__file__).with_name("cleaning.sql").read_text(encoding="utf-8")
 
@@ -71,7 +81,7 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
         SourceError: The source's expressions are not valid.
         RuntimeError: Rows were lost or made, which is a defect.
     """
-    landed = _read_candidates(con, source, files, part=source.key_of_time if key is None else "''")
+    landed = _read_candidates(con, source, files, source.key_of_time if key is None else "''", is_strict=key is None)
     start, end = (None, None) if key is None else bounds(key, source.partitions.grain)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {_CLEANING_SQL}",
@@ -94,7 +104,9 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     return CleaningResult(landed=landed, good=good, quarantined=quarantined, reasons=dict(reasons))
 
 
-def _read_candidates(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], part: str) -> int:
+def _read_candidates(
+    con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], part: str, *, is_strict: bool
+) -> int:
     """Make raw_<n> of each file and candidate_rows of all records; return how many records landed."""
     columns = "".join(f"{name} {type_}, " for name, type_ in {**CANONICAL_TYPES, "isFraud": "INTEGER"}.items())
     con.execute(
@@ -103,8 +115,10 @@ def _read_candidates(con: duckdb.DuckDBPyConnection, source: Source, files: Sequ
     )
     landed = 0
     for number, file in enumerate(files):
-        landed += read_raw(con, source.csv, file, _raw(number), source.needed(con))
-        _evaluate_cells(con, source, number, part)
+        with open_raw(file, source.csv) as records:
+            of_file = source.of_file(records.names)
+            landed += read_raw(con, file, records, _raw(number), of_file.needed(con), is_strict=is_strict)
+        _evaluate_cells(con, of_file, file, number, part)
     return landed
 
 
@@ -112,38 +126,47 @@ def _raw(number: int) -> str:
     return f"raw_{number}"
 
 
-def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, number: int, part: str) -> None:
+def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, number: int, part: str) -> None:
     """Append one file's rows to candidate_rows: canonical columns, and the faults of their cells."""
     references = source.references(con)
     needed = sorted(source.needed(con))
     typed = [name for name in needed if name in source.types]
-    cells = ", ".join(f"{source.cell(name)} AS {identifier(name)}" for name in needed)
-    is_unreadable = ", ".join(f"{identifier(name)} IS NOT NULL AND {source.cell(name)} IS NULL" for name in typed)
-    # A value that is not there because its cell could not be read is not missing as well.
-    is_missing = ", ".join(
-        " AND NOT ".join([f"{name} IS NULL", *(f"_unreadable[{typed.index(c) + 1}]" for c in typed if c in used)])
-        for name, used in references.items()
-        if name in _MISSING
+    cells = ", ".join(f"{source.cell(name, file.kind)} AS {identifier(name)}" for name in needed)
+    is_empty = ", ".join(f"{identifier(name)} IS NULL" for name in needed)
+    is_unreadable = ", ".join(
+        f"{identifier(name)} IS NOT NULL AND {source.cell(name, file.kind)} IS NULL" for name in typed
     )
+    nothing, faults = [], {f"unreadable_{name}": f"_unreadable[{at}]" for at, name in enumerate(typed, start=1)}
+    for column, used in references.items():
+        if value := VALUES.get(column):
+            # A value that is not there because its cell could not be read is not missing as well.
+            unread = [f"NOT _unreadable[{at}]" for at, name in enumerate(typed, start=1) if name in used]
+            empty = " OR ".join(f"_empty[{at}]" for at, name in enumerate(needed, start=1) if name in used) or "true"
+            nothing.append(f"{column} IS NULL")
+            faults[f"missing_{value}"] = " AND ".join([f"{column} IS NULL", *unread, f"({empty})"])
+            faults[f"{value}_not_understood"] = " AND ".join([f"{column} IS NULL", *unread, f"NOT ({empty})"])
     of_label = f"REPLACE ({label_of('isFraud')} AS isFraud), isFraud IS NOT NULL AS has_label"
     con.execute(
         f"""
         INSERT INTO candidate_rows BY NAME
         SELECT
-            * EXCLUDE (_unreadable) {of_label if "isFraud" in references else ""}, {part} AS part,
-            list_concat(list_where($unreadable, _unreadable), list_where($missing, [{is_missing}])) AS faults
+            * EXCLUDE (_unreadable, _empty) {of_label if "isFraud" in references else ""}, {part} AS part,
+            CASE
+                WHEN list_bool_or(_unreadable) OR {" OR ".join(nothing)}
+                THEN list_where($faults, [{", ".join(faults.values())}])
+                ELSE []
+            END AS faults
         FROM (
             SELECT
-                $file_no AS file_no, _line AS line, _unreadable,
+                $file_no AS file_no, _line AS line, _unreadable, _empty,
                 {", ".join(f"{source.expression(name)} AS {name}" for name in references)}
-            FROM (SELECT _line, [{is_unreadable}]::BOOLEAN[] AS _unreadable, {cells} FROM {_raw(number)})
+            FROM (
+                SELECT _line, {cells}, [{is_empty}]::BOOLEAN[] AS _empty, [{is_unreadable}]::BOOLEAN[] AS _unreadable
+                FROM {_raw(number)} AS raw
+            )
         )
         """,
-        {
-            "file_no": number,
-            "unreadable": [f"unreadable_{name}" for name in typed],
-            "missing": [_MISSING[name] for name in references if name in _MISSING],
-        },
+        {"file_no": number, "faults": list(faults)},
     )
 
 
@@ -163,10 +186,14 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
         "CREATE OR REPLACE TEMP TABLE quarantined_rows (file VARCHAR, line BIGINT, reasons VARCHAR[], raw_row VARCHAR)"
     )
     for number, file in enumerate(files):
+        raw_row = "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
+        if file.kind == "jsonl":
+            _refused_lines(con, file, number)
+            raw_row = "(SELECT text FROM refused_lines WHERE refused_lines.line = raw._line)"
         con.execute(
             f"""
             INSERT INTO quarantined_rows
-            SELECT $file, line, reasons, to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR
+            SELECT $file, line, reasons, {raw_row}
             FROM {_raw(number)} AS raw
             JOIN evaluated_rows ON raw._line = evaluated_rows.line
             WHERE evaluated_rows.file_no = $file_no AND evaluated_rows.reasons <> []
@@ -179,3 +206,15 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
         )
         con.execute(f"DROP TABLE {_raw(number)}")
     con.execute("DROP TABLE evaluated_rows")
+
+
+def _refused_lines(con: duckdb.DuckDBPyConnection, file: RawFile, number: int) -> None:
+    """Make the table `refused_lines` of the lines of a JSON file whose rows are refused, read once more."""
+    refused = con.execute("SELECT line FROM evaluated_rows WHERE file_no = ? AND reasons <> []", [number]).fetchall()
+    texts = texts_of(file, {line for (line,) in refused}) if refused else []
+    table = pa.table(
+        {"line": pa.array([at for at, _ in texts], pa.int64()), "text": pa.array([t for _, t in texts], pa.string())}
+    )
+    con.register("_refused", table)
+    con.execute("CREATE OR REPLACE TEMP TABLE refused_lines AS FROM _refused")
+    con.unregister("_refused")

@@ -5,7 +5,6 @@ of records is `reading` and `splitting`.
 """
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from fraud_assets.silver.raw_files import BrokenFileError, RawFile, RawRows, open_text
+from fraud_assets.silver.raw_files import (
+    NOT_TEXT,
+    OTHER_BYTES,
+    BrokenFileError,
+    RawFile,
+    RawRows,
+    open_text,
+    printable,
+)
 from fraud_assets.silver.source import CsvFormat
 
 LINES_AT_ONCE: Final = 131_072
@@ -28,11 +35,6 @@ CELLS_AT_ONCE: Final = 4_000_000
 
 MAX_JOINED_LINES: Final = 100
 """A quoted field may span lines; one that spans more has more likely lost its closing quote."""
-
-OTHER_BYTES: Final = "characters that are not text in this encoding"
-
-_NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
-"""A null character, or a byte that the encoding does not know (see `open_text`)."""
 
 _BYTE_ORDER_MARK: Final = "\ufeff"
 
@@ -86,7 +88,7 @@ class CsvChunk:
                 for at, column in zip(kept, columns, strict=True)
             ]
         return RawRows(
-            numbers, columns, [(one.line, _printable(one.text), one.problem) for one in others if one.fields is None]
+            numbers, columns, [(one.line, printable(one.text), one.problem) for one in others if one.fields is None]
         )
 
     def _split(self, lines: list[str], kept: Sequence[int], text: bytes | None = None) -> list[pa.ChunkedArray] | None:
@@ -115,7 +117,7 @@ class CsvChunk:
 
 
 class CsvRecords:
-    """An open CSV file: its header as text, its column names, and its records, to be read once and in order.
+    """An open CSV file: its header as text, with what stands before, its column names, and its records, in order.
 
     Blank lines are no records. A record is delimited when it has exactly as many fields as there are
     columns; a line that begins no such record stands alone, without fields, and the next line begins a
@@ -126,7 +128,9 @@ class CsvRecords:
         self._dialect: dict[str, Any] = {"delimiter": csv_format.delimiter, "strict": True}
         self._dialect |= {"quotechar": csv_format.quote} if csv_format.quote else {"quoting": csv.QUOTE_NONE}
         self._stream = stream
-        self._line = 1
+        self.encoding = csv_format.encoding
+        self._line = 1 + csv_format.skip
+        skipped = "".join(islice(stream, csv_format.skip))
         self._ahead = list(islice(stream, MAX_JOINED_LINES))
         while self._ahead and not self._ahead[0].strip():
             self._skip(1)
@@ -135,14 +139,15 @@ class CsvRecords:
         first, used = self._delimit(self._ahead, width=None)
         if first.fields is None:
             raise BrokenFileError(name, f"line {self._line} cannot be read: {first.problem}.", "a header line.")
-        self.header = first.text if csv_format.header else ""
+        self.header = skipped + (first.text if csv_format.header else "")
         self.names = [f"c{i}" for i, _ in enumerate(first.fields, start=1)]
         if csv_format.header:
             self.names = [field.strip() or c for field, c in zip(first.fields, self.names, strict=True)]
             self._skip(used)
 
-    def rows(self, kept: Sequence[int]) -> Iterator[RawRows]:
-        """Yield the records, some thousand at a time, of the columns at these places only."""
+    def rows(self, names: Sequence[str]) -> Iterator[RawRows]:
+        """Yield the records, some thousand at a time, of these columns only."""
+        kept = [self.names.index(name) for name in names]
         return (chunk.rows(kept) for chunk in self.chunks())
 
     def chunks(self) -> Iterator[CsvChunk]:
@@ -198,7 +203,7 @@ class CsvRecords:
         if width is not None and len(fields) != width:
             return _of_other_width(line, lines[0], len(fields), width), 1
         text = "".join(lines[: reader.line_num])
-        if _NOT_TEXT.search(text):
+        if NOT_TEXT.search(text):
             return Record(line, text, None, OTHER_BYTES), reader.line_num
         return Record(line, text, fields), reader.line_num
 
@@ -217,7 +222,7 @@ def _single_lines(lines: list[str], dialect: dict[str, Any]) -> tuple[np.ndarray
     is_single = np.ones(len(lines), bool)
     # As bytes: to search a long text for the pattern takes longer than to read it.
     if b"\0" in data or b"\xed" in data or _BYTE_ORDER_MARK.encode() in data or max(map(len, lines), default=0) > limit:
-        is_single[:] = [not (_NOT_TEXT.search(line) or _BYTE_ORDER_MARK in line or len(line) > limit) for line in lines]
+        is_single[:] = [not (NOT_TEXT.search(line) or _BYTE_ORDER_MARK in line or len(line) > limit) for line in lines]
     if quote and quote in text:
         found = np.frombuffer(data, np.uint8)
         sizes = map(len, lines) if text.isascii() else (len(line.encode("utf-8", "surrogatepass")) for line in lines)
@@ -238,11 +243,6 @@ def _single_lines(lines: list[str], dialect: dict[str, Any]) -> tuple[np.ndarray
 
 def _of_other_width(line: int, text: str, fields: int, width: int) -> Record:
     return Record(line, text, None, f"{fields} fields instead of {width}")
-
-
-def _printable(text: str) -> str:
-    """Return a record's text without its line end, and with bytes that are no text written out."""
-    return text.rstrip("\r\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

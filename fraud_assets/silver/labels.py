@@ -12,7 +12,7 @@ import duckdb
 
 from fraud_assets.digests import digest_lines
 from fraud_assets.silver.raw_files import BrokenFileError, RawFile
-from fraud_assets.silver.reading import read_raw
+from fraud_assets.silver.reading import open_raw, read_raw
 from fraud_assets.silver.source import Source, label_of
 
 LABEL_COLUMNS: Final = ("TransactionID", "isFraud")
@@ -124,7 +124,8 @@ def _read_files(
     broken: dict[str, str] = {}
     for number, file in enumerate(files):
         try:
-            records += read_raw(con, csv_format, file, "label_file", frozenset(LABEL_COLUMNS))
+            with open_raw(file, csv_format) as opened:
+                records += read_raw(con, file, opened, "label_file", frozenset(LABEL_COLUMNS), is_strict=True)
         except BrokenFileError as error:
             broken[file.name] = str(error)
             continue

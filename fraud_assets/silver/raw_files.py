@@ -1,20 +1,29 @@
 """A raw file as it landed: which kind it is, how its text is opened, and what makes it broken.
 
-Here belongs what all formats share. How records are told apart is `csv_records` and `reading`.
+Here belongs what all formats share. How records are told apart is `csv_records`, `json_records` and `reading`.
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import Final, Literal, TextIO
 
 import pyarrow as pa
 
 from fraud_assets.errors import FraudAssetsError
+
+NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
+"""A null character, or a byte that the encoding does not know (see `open_text`)."""
+
+OTHER_BYTES: Final = "characters that are not text in this encoding"
+
+SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+"""The names of what can be read."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,10 @@ class RawFile:
     name: str
 
     @property
-    def is_parquet(self) -> bool:
-        """Whether the file is Parquet; every other file is CSV."""
-        return self.path.suffix.lower() == ".parquet"
+    def kind(self) -> Literal["parquet", "jsonl", "csv"]:
+        """Its format, by its name; what has no other name is CSV."""
+        name = self.path.name.lower().removesuffix(".gz")
+        return "parquet" if name.endswith(".parquet") else "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv"
 
 
 class BrokenFileError(FraudAssetsError):
@@ -47,6 +57,11 @@ class RawRows:
     lines: Sequence[int]
     columns: Sequence[pa.Array | pa.ChunkedArray]
     unreadable: Sequence[tuple[int, str, str]]
+
+
+def printable(text: str) -> str:
+    """Return a record's text without its line end, and with bytes that are no text written out."""
+    return text.rstrip("\r\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Landed files become tables of text: one row per record, every raw column as it was written.
 
-Here belong Parquet files and the way into DuckDB; the records of CSV are `csv_records`. What a column means and whether
-a row is good is `cleaning`. A record that the format cannot delimit costs that record; a file that cannot be read as a
-table of the expected columns is broken, and its partition cannot be built.
+Here belong Parquet files and the way into DuckDB; the records of texts are `csv_records` and `json_records`. What a
+column means and whether a row is good is `cleaning`. A record that the format cannot delimit costs that record; a file
+that cannot be read as a table of the expected columns is broken, and its partition cannot be built.
 """
 
 import json
@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraud_assets.silver.csv_records import CELLS_AT_ONCE, LINES_AT_ONCE, OTHER_BYTES, CsvRecords, open_csv
-from fraud_assets.silver.raw_files import BrokenFileError, RawFile, RawRows
+from fraud_assets.silver.csv_records import CELLS_AT_ONCE, LINES_AT_ONCE, CsvRecords, open_csv
+from fraud_assets.silver.json_records import JsonRecords, open_json
+from fraud_assets.silver.raw_files import OTHER_BYTES, BrokenFileError, RawFile, RawRows
 from fraud_assets.silver.source import CsvFormat
 from fraud_assets.sql import identifier
 
@@ -45,8 +46,8 @@ class ParquetRows:
         self._parquet = parquet
         self.names: list[str] = parquet.schema_arrow.names
 
-    def rows(self, kept: Sequence[int]) -> Iterator[RawRows]:
-        """Yield the rows, some thousand at a time, of the columns at these places only.
+    def rows(self, names: Sequence[str]) -> Iterator[RawRows]:
+        """Yield the rows, some thousand at a time, of these columns only.
 
         A row with text that is not UTF-8 is no record: Arrow takes a file's word for it, and DuckDB would not survive
         such text, every later query of its process fails.
@@ -64,8 +65,16 @@ class ParquetRows:
                 is_text = np.ones(len(rows), bool)
                 is_text[not_text] = False
                 lines, rows = np.array(lines)[is_text].tolist(), rows.filter(pa.array(is_text.tolist()))
-            yield RawRows(lines, [rows.column(at) for at in kept], unreadable)
+            yield RawRows(lines, [rows.column(name) for name in names], unreadable)
             first += len(batch)
+
+    def chunks(self) -> Iterator[range]:
+        """Yield the row numbers."""
+        yield range(self._parquet.metadata.num_rows)
+
+
+Records = CsvRecords | JsonRecords | ParquetRows
+"""An open file: the `names` of its columns, the `rows` of some of them, and `chunks` of records."""
 
 
 @contextmanager
@@ -83,52 +92,63 @@ def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
         raise BrokenFileError(file.name, problem, "a whole Parquet file.") from error
 
 
-def count_records(file: RawFile, csv_format: CsvFormat) -> int:
-    """Return the records of a file, good or bad, without splitting those of one line.
+def open_raw(file: RawFile, csv_format: CsvFormat) -> AbstractContextManager[Records]:
+    """Open a file of any kind for reading its records.
 
     Raises:
-        BrokenFileError: the file is empty or damaged.
+        BrokenFileError: the file is empty or damaged; raised within the block, too.
     """
-    if file.is_parquet:
-        with open_parquet(file):
-            return pq.read_metadata(file.path).num_rows
-    with open_csv(file, csv_format) as records:
+    match file.kind:
+        case "parquet":
+            return open_parquet(file)
+        case "jsonl":
+            return open_json(file)
+        case "csv":
+            return open_csv(file, csv_format)
+
+
+def count_records(file: RawFile, csv_format: CsvFormat) -> int:
+    """Return the records of a file, good or bad, without splitting those of one line; raises what `open_raw` raises."""
+    with open_raw(file, csv_format) as records:
         return sum(map(len, records.chunks()))
 
 
 def read_raw(
     con: duckdb.DuckDBPyConnection,
-    csv_format: CsvFormat,
     file: RawFile,
+    records: Records,
     table: str,
     needed: frozenset[str],
     *,
     kept: frozenset[str] | None = None,
+    is_strict: bool = False,
 ) -> int:
-    """Read a file into two temporary tables, and return how many records it holds.
+    """Read an open file into two temporary tables, and return how many records it holds.
 
     `table` has the raw columns as text, a cell of white space alone being NULL, and `_line`: the line a
-    record begins on (CSV) or the row number (Parquet), from 1. `<table>_unreadable` has `line, text, reason`
-    of the records that could not be delimited. Columns are found by name: those that are `needed` must be there, of all
-    only the `kept` ones (in lower case) are read; order, case and surplus columns do not matter.
+    record begins on (CSV, JSON) or the row number (Parquet), from 1. `<table>_unreadable`
+    has `line, text, reason` of the records that could not be delimited. Columns are found by name: those that are
+    `needed` must be there, of all only the `kept` ones (in lower case) are read; order, case and surplus columns do not
+    matter. A JSON record without a key has no value there, so that a key may be in no record, unless `is_strict`.
 
     Raises:
-        BrokenFileError: the file is empty or damaged, or lacks a needed column.
+        BrokenFileError: the file is damaged, or lacks a needed column.
     """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {identifier(table + '_unreadable')} (line BIGINT, text VARCHAR, reason VARCHAR)"
     )
+    names = list(records.names)
+    if isinstance(records, JsonRecords) and not is_strict:
+        known = {name.lower() for name in names}
+        names += [name for name in sorted(needed) if name.lower() not in known]
+    _require_columns(file, names, needed)
+    names = [name for name in names if kept is None or name.lower() in kept]
+    columns = "".join(f", {identifier(name)} VARCHAR" for name in names)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {identifier(table)} (_line BIGINT{columns})")
     landed = 0
-    opened: AbstractContextManager[CsvRecords | ParquetRows]
-    opened = open_parquet(file) if file.is_parquet else open_csv(file, csv_format)
-    with opened as records:
-        _require_columns(file, records.names, needed)
-        places = [at for at, name in enumerate(records.names) if kept is None or name.lower() in kept]
-        columns = "".join(f", {identifier(records.names[at])} VARCHAR" for at in places)
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {identifier(table)} (_line BIGINT{columns})")
-        for rows in records.rows(places):
-            _insert(con, table, rows)
-            landed += len(rows.lines) + len(rows.unreadable)
+    for rows in records.rows(names):
+        _insert(con, table, rows)
+        landed += len(rows.lines) + len(rows.unreadable)
     return landed
 
 
@@ -158,6 +178,8 @@ def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str]
         problem = f"column {', '.join(missing)} is missing; it has {', '.join(names)[:200]}."
         used = [d for d in _OTHER_DELIMITERS if len(names) == 1 and d in names[0]]
         hint = f" The file seems to use [csv] delimiter = {used[0]!r}." if used else ""
+        if names and names[0].startswith("{"):
+            hint = " It seems to be JSON Lines: call it .jsonl."
         raise BrokenFileError(file.name, problem + hint, f"the columns {', '.join(sorted(needed))}.")
 
 

@@ -7,8 +7,9 @@ Loading a source opens no database; only checking its expressions needs one.
 
 import codecs
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from fraud_assets.digests import digest_lines
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import KEY_FORMATS, LENGTHS, Grain, bounds, key_of
 from fraud_assets.silver.expressions import ExpressionError, find_columns, typed
+from fraud_assets.silver.numbers import number
 from fraud_assets.sql import identifier, literal
 
 CANONICAL_TYPES: Final[Mapping[str, str]] = {
@@ -36,6 +38,8 @@ CANONICAL_TYPES: Final[Mapping[str, str]] = {
 
 OPTIONAL_COLUMNS: Final = frozenset({"isFraud"})
 """A feed without labels can be scored; without any other column it cannot."""
+
+_NUMERIC: Final = re.compile("DOUBLE|FLOAT|REAL|DEC|NUMERIC|U?(TINY|SMALL|BIG|HUGE)?INT", re.IGNORECASE)
 
 _SOURCES: Final = Path(__file__).with_name("sources")
 
@@ -85,12 +89,19 @@ class Features(_Section):
 
 
 class CsvFormat(_Section):
-    """How the feed's CSV files are written; an empty quote means that fields are never quoted."""
+    """How the feed's CSV files are written.
+
+    An empty quote means that fields are never quoted; `skip` lines stand before the header. Where `thousands` or
+    another `decimal` is given, numbers are read as people write them (see `numbers`).
+    """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     quote: Annotated[str, Field(max_length=1)] = '"'
     header: bool = True
     encoding: str = "utf-8"
+    skip: Annotated[int, Field(ge=0)] = 0
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", "'", " "] = ""
 
     @field_validator("encoding")
     @classmethod
@@ -105,7 +116,15 @@ class CsvFormat(_Section):
     def _characters_differ(self) -> "CsvFormat":
         if {self.delimiter, self.quote} & {"\n", "\r"} or self.delimiter == self.quote:
             raise ValueError("delimiter and quote must be two characters, and neither a line end")
+        if self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must be two characters")
         return self
+
+    def number(self, cell: str, type_: str) -> str:
+        """Return the SQL of a number in a type, NULL where the cell holds none; see `numbers`."""
+        if self.decimal == "." and not self.thousands:
+            return f"TRY_CAST({cell} AS {type_})"
+        return number(cell, type_, decimal=self.decimal, thousands=self.thousands)
 
 
 class Source(_Section):
@@ -120,6 +139,7 @@ class Source(_Section):
     features: Features
     csv: CsvFormat = CsvFormat()
     _references: dict[str, frozenset[str]] | None = PrivateAttr(default=None)
+    _of_files: dict[tuple[str, ...], "Source"] = PrivateAttr(default_factory=dict)
 
     @field_validator("columns")
     @classmethod
@@ -137,10 +157,13 @@ class Source(_Section):
         """What the file means for a row, in 16 hex digits.
 
         Comments, the name, the description and the feed's first and last day are no part of it: none of them
-        changes a row, and a feed that is prolonged must not be built again.
+        changes a row, and a feed that is prolonged must not be built again. Nor are defaults, so that an option that
+        is new changes nothing for those who do not use it.
         """
         meaning = self.model_dump(
-            mode="json", exclude={"name": True, "description": True, "partitions": {"start", "end", "late_after_hours"}}
+            mode="json",
+            exclude={"name": True, "description": True, "partitions": {"start", "end", "late_after_hours"}},
+            exclude_defaults=True,
         )
         return digest_lines([json.dumps(meaning, sort_keys=True)])
 
@@ -190,9 +213,23 @@ class Source(_Section):
         """The SQL of the partition key of `event_timestamp`."""
         return f"strftime(event_timestamp AT TIME ZONE 'UTC', {literal(KEY_FORMATS[self.partitions.grain])})"
 
-    def cell(self, raw_column: str) -> str:
-        """Return the SQL of a raw column in its declared type, NULL where the cell is not of it."""
-        return f"TRY_CAST({identifier(raw_column)} AS {self.types.get(raw_column, 'VARCHAR')})"
+    def of_file(self, names: Sequence[str]) -> "Source":
+        """Return the source for a file with these columns: an entry that is exactly one of them means that column."""
+        known = tuple(sorted({name.lower() for name in names}))
+        if known not in self._of_files:
+            columns = {
+                column: identifier(text.strip()) if text.strip().lower() in known else text
+                for column, text in self.columns.items()
+            }
+            self._of_files[known] = Source(**dict(self) | {"columns": columns})
+        return self._of_files[known]
+
+    def cell(self, raw_column: str, kind: str) -> str:
+        """Return the SQL of a raw column in its declared type, NULL where the cell of such a file is not of it."""
+        type_ = self.types.get(raw_column, "VARCHAR")
+        if kind == "csv" and _NUMERIC.match(type_):
+            return self.csv.number(identifier(raw_column), type_)
+        return f"TRY_CAST({identifier(raw_column)} AS {type_})"
 
     def expression(self, column: str) -> str:
         """Return the SQL of a canonical column in its type."""

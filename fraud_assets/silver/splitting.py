@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fraud_assets.silver.csv_records import MAX_JOINED_LINES, open_csv
+from fraud_assets.silver.csv_records import MAX_JOINED_LINES
 from fraud_assets.silver.raw_files import RawFile
-from fraud_assets.silver.reading import read_raw
+from fraud_assets.silver.reading import ParquetRows, open_raw, read_raw
 from fraud_assets.silver.source import Source
 from fraud_assets.sql import identifier
 
@@ -30,10 +30,12 @@ def partition_keys(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile
         BrokenFileError: the file cannot be read, or lacks a column.
         SourceError: an expression of the source is not valid.
     """
-    of_time = source.references(con)["event_timestamp"]
-    kept = frozenset(name.lower() for name in of_time)
-    read_raw(con, source.csv, file, "timed_rows", source.needed(con), kept=kept)
-    cells = ", ".join(["_line", *(f"{source.cell(name)} AS {identifier(name)}" for name in of_time)])
+    with open_raw(file, source.csv) as records:
+        source = source.of_file(records.names)
+        of_time = source.references(con)["event_timestamp"]
+        kept = frozenset(name.lower() for name in of_time)
+        read_raw(con, file, records, "timed_rows", source.needed(con), kept=kept, is_strict=True)
+    cells = ", ".join(["_line", *(f"{source.cell(name, file.kind)} AS {identifier(name)}" for name in of_time)])
     return dict(
         con.execute(
             f"""
@@ -57,15 +59,11 @@ def split(source: Source, file: RawFile, folder: Path, key_of: Callable[[int], s
     Raises:
         BrokenFileError: the file cannot be read.
     """
-    return _split_parquet(file, folder, key_of) if file.is_parquet else _split_csv(source, file, folder, key_of)
-
-
-def _split_csv(
-    source: Source, file: RawFile, folder: Path, key_of: Callable[[int], str]
-) -> Mapping[str, tuple[Path, int]]:
-    """Write each record's own bytes, below the header where there is one."""
+    if file.kind == "parquet":
+        return _split_parquet(file, folder, key_of)
     counts: Counter[str] = Counter()
-    with open_csv(file, source.csv) as records:
+    with open_raw(file, source.csv) as records:
+        assert not isinstance(records, ParquetRows)
         for chunk in records.chunks():
             texts: dict[str, list[str]] = {}
             for line, text, is_open in chunk.texts():
@@ -73,12 +71,12 @@ def _split_csv(
                 texts.setdefault(key_of(line), []).append(_ended(text) + is_open * _QUOTE_STOP)
             # Opened anew for each chunk: a file may hold more partitions than a process may open files.
             for key, part in texts.items():
-                with (folder / f"{key}.csv").open(
-                    "a", encoding=source.csv.encoding, errors="surrogateescape", newline=""
+                with (folder / f"{key}.{file.kind}").open(
+                    "a", encoding=records.encoding, errors="surrogateescape", newline=""
                 ) as opened:
                     opened.writelines(part if counts[key] else [_ended(records.header), *part])
                 counts[key] += len(part)
-    return {key: (folder / f"{key}.csv", count) for key, count in counts.items()}
+    return {key: (folder / f"{key}.{file.kind}", count) for key, count in counts.items()}
 
 
 def _ended(text: str) -> str:

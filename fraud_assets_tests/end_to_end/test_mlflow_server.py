@@ -57,7 +57,7 @@ def test_a_training_against_a_server_is_tracked_evaluated_promoted_and_served_as
     assert run_id is not None
     run = registry._client().get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["labelled_rows"] > 0
+    assert run.data.metrics["rows/labelled_rows"] > 0
     page = f"{tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}?workflowType=machine_learning"
     assert registry.run_url(run.info) == page
     assert registry.signature_matches("1")  # after the files were fetched and compared

@@ -5,6 +5,7 @@ Each is files of the feed in `feed`, landed for 2026-01-05. A case that is found
 
 import gzip
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,13 +16,15 @@ import pyarrow.parquet as pq
 
 from fraud_assets_tests.silver.feed import EXPECTED_COLUMNS, GOOD, HEADER, make_source, row
 
-CELLS, LINES, COPIES, FILES, TIMES, PARQUET = (
+CELLS, LINES, COPIES, FILES, TIMES, HABITS, PARQUET, JSON = (
     "One cell",
     "One line of a CSV file",
     "Rows with the same id",
     "A whole file",
     "Times",
+    "Exports of other habits",
     "Parquet",
+    "JSON Lines",
 )
 
 Refused = tuple[str, int, tuple[str, ...]]
@@ -113,6 +116,57 @@ def csv_lines(what: str, content: bytes, good: str = "", bad: tuple[int, ...] = 
     )
 
 
+def amounts(what: str, cells: Mapping[str, int | None], note: str, **csv: Any) -> Case:
+    """Return the case of amounts written in another way: what each is in thousandths, None where it is refused."""
+    rows = (row(id=f"T{at}", amount=cell) for at, cell in enumerate(cells))
+    content = lines(*(text.replace(",", ";") if ";" in csv.values() else text for text in rows))
+    if csv.get("delimiter") == ";":
+        content = "\n".join(
+            ";".join(
+                (dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | {"id": f"T{at}", "amount": cell}).values()
+            )
+            for at, cell in enumerate(cells)
+        ).encode()
+        content = HEADER.replace(",", ";").encode() + b"\n" + content
+    refused = [at for at, value in enumerate(cells.values()) if value is None]
+    return Case(
+        HABITS,
+        what,
+        (("feed.csv", content),),
+        tuple((f"T{at}", value) for at, value in enumerate(cells.values()) if value is not None),
+        columns="TransactionID, amount_thousandths",
+        refused=tuple(("feed.csv", at + 2, ("unreadable_amount",)) for at in refused),
+        note=note,
+        source={"csv": csv},
+    )
+
+
+def named(what: str, column: str, value: str, note: str, **source: Any) -> Case:
+    """Return the case of a raw column of an awkward name, whose values are the cards."""
+    content = lines(GOOD.replace("card-1", value), header=HEADER.replace("card", column))
+    columns = make_source().columns | {"card_id": column}
+    return Case(
+        HABITS, what, (("feed.csv", content),), ((value,),), "card_id", note=note, source={"columns": columns} | source
+    )
+
+
+def json_lines(*rows: Mapping[str, Any] | str) -> bytes:
+    """Return a JSON Lines file of good rows with some values changed, or of texts as they are."""
+    good = {
+        "id": "T1", "time": "2026-01-05 12:00:00", "card": "card-1", "product": "W",
+        "amount": 10.5, "abroad": False, "fraud": 0,
+    }  # fmt: skip
+    texts = (one if isinstance(one, str) else json.dumps(good | dict(one)) for one in rows)
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def bad_json(what: str, bad: Mapping[str, Any] | str, *reasons: str, note: str = "") -> Case:
+    """Return the case of a faulty line between two good ones."""
+    content = json_lines({"id": "before"}, bad, {"id": "next"})
+    refused = (("feed.jsonl", 2, reasons or ("unreadable_line",)),)
+    return Case(JSON, what, (("feed.jsonl", content),), (("before",), ("next",)), refused=refused, note=note)
+
+
 def broken(what: str, name: str, content: bytes, stopped: str) -> Case:
     """Return the case of a file that stops its partition."""
     return Case(PARQUET if name.endswith("parquet") else FILES, what, ((name, content),), stopped=stopped)
@@ -194,6 +248,9 @@ _WHOLE = parquet(*[{"id": f"T{i}"} for i in range(1000)])
 NO_ROWS = parquet(**{name: pa.array([], pa.string()) for name in HEADER.split(",")})
 _NUMBERS = {"types": {"time": "BIGINT", "amount": "DOUBLE", "abroad": "BOOLEAN"}}
 
+_REST = {"time": "2026-01-05 12:00", "card": "1", "product": "W", "amount": 1, "abroad": 0, "fraud": 0}
+"""What makes a row of an id."""
+
 CASES = (
     # One cell
     bad_cell("no id", "missing_transaction_id", id=""),
@@ -259,8 +316,8 @@ CASES = (
     bad_cell("no time", "missing_event_time", topic=TIMES, time=""),
     bad_cell("a time that is none", "unreadable_time", topic=TIMES, time="yesterday"),
     bad_cell("seconds where a timestamp was declared", "unreadable_time", topic=TIMES, time="1767614400"),
-    bad_cell("infinity", "missing_event_time", topic=TIMES, time="infinity"),
-    bad_cell("the year 12026", "missing_event_time", topic=TIMES, time="12026-01-05 12:00:00"),
+    bad_cell("infinity", "event_time_not_understood", topic=TIMES, time="infinity"),
+    bad_cell("the year 12026", "event_time_not_understood", topic=TIMES, time="12026-01-05 12:00:00"),
     bad_cell(
         "a microsecond before the partition", "time_outside_partition", topic=TIMES, time="2026-01-04 23:59:59.999999"
     ),
@@ -274,7 +331,7 @@ CASES = (
         "milliseconds where seconds were declared",
         (("feed.csv", lines(row(time="1767614400"), row(id="X", time="1767614400000"))),),
         (("T1",),),
-        refused=(("feed.csv", 3, ("missing_event_time",)),),
+        refused=(("feed.csv", 3, ("event_time_not_understood",)),),
         source={**_NUMBERS, "columns": make_source().columns | {"event_timestamp": "to_timestamp(time)"}},
     ),
     Case(
@@ -515,6 +572,116 @@ CASES = (
         (("150",), ("150.0",)),
         columns="card_id",
         note="two cards: give the column a type in `[types]`",
+    ),
+    # Exports of other habits
+    amounts(
+        "German amounts",
+        {"4.711": 4_711_000, "4.711,50": 4_711_500, "1.234.567,891": 1_234_567_891, "4.71": None},
+        'with `[csv] decimal = ","` and `thousands = "."`; thousands that are not in threes are no number',
+        delimiter=";",
+        decimal=",",
+        thousands=".",
+    ),
+    amounts(
+        "Swiss amounts",
+        {"1'234.50": 1_234_500, "1\u2019234": 1_234_000},
+        'with `thousands = "\'"`',
+        thousands="'",
+    ),
+    amounts(
+        "amounts with a currency",
+        {"$40.00": 40_000, "EUR 40.00": 40_000, "40.00 €": 40_000, "40.00 each": None},
+        'with `thousands = ","`, or any other',
+        thousands="'",
+    ),
+    Case(
+        HABITS,
+        "parentheses around a refund",
+        (("feed.csv", lines(row(amount="(50.00)"))),),
+        ((50_000,),),
+        columns="amount_thousandths",
+        note='with `thousands` and `refunds = "absolute"`',
+        source={"csv": {"thousands": "'"}, "rules": {"refunds": "absolute"}},
+    ),
+    bad_cell(
+        "thousands that nothing announces", "unreadable_amount", topic=HABITS, amount='"25,000"', note="say `thousands`"
+    ),
+    Case(
+        HABITS,
+        "lines before the header",
+        (("feed.csv", b"Export of 2026-01-05\n\n" + lines(GOOD)),),
+        (("T1",),),
+        note="with `[csv] skip = 2`",
+        source={"csv": {"skip": 2}},
+    ),
+    named("a column called order", "order", "c1", 'as `card_id = "order"`'),
+    named("a column called when", "When", "c1", 'as `card_id = "When"`'),
+    named("a column called Card Number", "Card Number", "c1", 'as `card_id = "Card Number"`'),
+    # JSON Lines
+    Case(
+        JSON,
+        "texts, numbers, booleans and nothing",
+        (("feed.jsonl", json_lines({"amount": "10.5", "fraud": None, "abroad": "true"}, {"id": 7, "abroad": True})),),
+        (("7", 10_500, 0), ("T1", 10_500, None)),
+        columns="TransactionID, amount_thousandths, isFraud",
+        note="as in CSV: what counts is the text",
+    ),
+    Case(
+        JSON,
+        "gzip",
+        (("feed.ndjson.gz", gzip.compress(json_lines({}))),),
+        (("T1",),),
+        note="`.ndjson` is JSON Lines too",
+    ),
+    Case(
+        JSON,
+        "a number of more digits than a double has",
+        (("feed.jsonl", json_lines('{"id": 12345678901234567890123, "card": 1.50, ' + json.dumps(_REST)[1:])),),
+        (("12345678901234567890123", "1.50"),),
+        columns="TransactionID, card_id",
+        note="a number is what was written, and of a key that is there twice the first counts",
+    ),
+    Case(
+        JSON,
+        "other keys, in another order",
+        (
+            (
+                "feed.jsonl",
+                json_lines('{"extra": [1, {"x": null}], "id": "A", ' + json.dumps(_REST | {"card": "c"})[1:]),
+            ),
+        ),
+        (("A",),),
+    ),
+    Case(
+        JSON,
+        "a nested value",
+        (("feed.jsonl", json_lines({"card": {"number": "4-1"}})),),
+        (("4-1",),),
+        columns="card_id",
+        note="with `card_id = \"json_extract_string(card, '$.number')\"`",
+        source={"columns": make_source().columns | {"card_id": "json_extract_string(card, '$.number')"}},
+    ),
+    bad_json("a key that is not there", {"card": None}, "missing_card"),
+    bad_json("a number that is none", {"amount": "n/a"}, "unreadable_amount"),
+    bad_json("an amount of NaN", {"amount": float("nan")}, "amount_not_finite"),
+    bad_json("a line that is no JSON", '{"id": "T1", "amount": 10.5'),
+    bad_json("two objects on a line", '{"id": "a"}{"id": "b"}'),
+    bad_json("two objects with a comma", '{"id": "a"}, {"id": "b"}'),
+    bad_json("a list", "[1, 2]"),
+    bad_json("a null character", '{"id": "a\\u0000"}'),
+    bad_json("half of a character", '{"id": "\\ud800"}'),
+    Case(
+        JSON,
+        "blank lines, and no line end at the end",
+        (("feed.jsonl", b"\n" + json_lines("", {}, " ")[:-2]),),
+        (("T1",),),
+    ),
+    Case(JSON, "nothing at all", (("feed.jsonl", b""),), note="built once, without rows"),
+    broken(
+        "JSON Lines called .csv",
+        "a.csv",
+        json_lines({}),
+        "It seems to be JSON Lines: call it .jsonl.",
     ),
 )
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from fraud_assets.silver.csv_records import Record, open_csv
 from fraud_assets.silver.raw_files import RawFile
-from fraud_assets.silver.reading import read_raw
+from fraud_assets.silver.reading import open_raw, read_raw
 from fraud_assets.silver.source import CsvFormat, Source
 
 HEADER = "id,time,card,product,amount,abroad,fraud"
@@ -63,7 +63,8 @@ def write_parquet(folder: Path, rows: list[dict[str, Any]], name: str = "feed.pa
 
 def read(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile) -> int:
     """Read a file of a source's columns into the table `raw`."""
-    return read_raw(con, source.csv, file, "raw", source.needed(con))
+    with open_raw(file, source.csv) as records:
+        return read_raw(con, file, records, "raw", source.needed(con))
 
 
 def iter_records(file: RawFile, csv_format: CsvFormat) -> Iterator[Record]:

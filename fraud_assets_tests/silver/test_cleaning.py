@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.silver.cleaning import REASONS, CleaningResult, clean
+from fraud_assets.silver.cleaning import REASONS, CleaningResult, clean, reason_kind
 from fraud_assets.silver.raw_files import BrokenFileError, RawFile
 from fraud_assets.silver.source import Source
 from fraud_assets_tests.depth import cases
@@ -67,7 +67,7 @@ def test_an_expression_that_fails_for_a_row_costs_that_row(con: duckdb.DuckDBPyC
     columns = make_source().columns | {"TransactionAmt": "CAST(card AS DOUBLE)"}
     clean_rows(con, tmp_path, row(id="A"), row(id="B", card="7"), source=make_source(columns=columns))
     assert good(con) == [("B",)]
-    assert refused(con) == [("feed.csv", 2, ["missing_amount"])]
+    assert refused(con) == [("feed.csv", 2, ["amount_not_understood"])]
 
 
 def test_a_feed_without_labels_has_none(con: duckdb.DuckDBPyConnection, tmp_path: Path):
@@ -163,11 +163,26 @@ def test_a_broken_file_stops_the_partition(con: duckdb.DuckDBPyConnection, tmp_p
 
 
 def test_every_reason_that_is_given_is_explained(con: duckdb.DuckDBPyConnection, tmp_path: Path):
-    rows = [row(id=f"X{i}", **{name: bad}) for i, (name, bad) in enumerate([("time", "x"), ("amount", "-1")])]
-    result = clean_rows(con, tmp_path, GOOD, GOOD, "few", *rows)
-    given = {"unreadable_<raw column>" if reason == "unreadable_time" else reason for reason in result.reasons}
-    assert given == {"unreadable_<raw column>", "amount_negative", "duplicate", "unreadable_line"}
-    assert given <= set(REASONS)
+    bad = [{"time": "x"}, {"amount": "-1"}, {"card": ""}]
+    rows = [row(**{"id": f"X{i}"} | changes) for i, changes in enumerate(bad)]
+    kinds = set(map(reason_kind, clean_rows(con, tmp_path, GOOD, GOOD, "few", *rows).reasons))
+    assert kinds == {"unreadable_<raw column>", "missing_<value>", "amount_negative", "duplicate", "unreadable_line"}
+    assert kinds <= set(REASONS)
+
+
+def test_a_value_is_missing_where_a_cell_is_empty_and_not_understood_where_none_is(
+    con: duckdb.DuckDBPyConnection, tmp_path: Path
+):
+    columns = make_source().columns | {"event_timestamp": "strptime(card || ' ' || product, '%d/%m/%Y %H:%M')"}
+    rows = [("03/04/2026", ""), ("", "10:00"), ("", ""), ("2026-04-03", "10:00"), ("05/01/2026", "10:00")]
+    written = [row(id=f"T{i}", card=day, product=hour) for i, (day, hour) in enumerate(rows)]
+    clean_rows(con, tmp_path, *written, source=make_source(columns=columns))
+    assert refused(con) == [
+        ("feed.csv", 2, ["missing_event_time", "missing_product"]),
+        ("feed.csv", 3, ["missing_event_time", "missing_card"]),
+        ("feed.csv", 4, ["missing_event_time", "missing_card", "missing_product"]),
+        ("feed.csv", 5, ["event_time_not_understood"]),
+    ]
 
 
 def test_landed_files_are_never_changed(con: duckdb.DuckDBPyConnection, tmp_path: Path):

@@ -23,8 +23,7 @@ DECISION_TAG: Final = "promotion_decision"
 
 def decisions(lake: Lake) -> list[dict[str, Any]]:
     """Return every decision, the latest first."""
-    with lake.connect() as connection:
-        return connection.sql(f"FROM {lake.select(PROMOTIONS)} ORDER BY decided_at DESC").to_arrow_table().to_pylist()
+    return sorted(lake.rows(PROMOTIONS), key=lambda row: row["decided_at"], reverse=True)
 
 
 def apply_decision(

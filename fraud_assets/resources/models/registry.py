@@ -270,16 +270,6 @@ class ModelRegistry(dg.ConfigurableResource):
 
     # The run that is tracked
 
-    def log_training_data(self, *, name: str, location: str, version: int | None, digest: str) -> None:
-        """Make a table's version an input of the active MLflow run: its name, where it lies and a digest, no rows."""
-        with self.as_mlflow_default():
-            import mlflow
-            from mlflow.data.delta_dataset_source import DeltaDatasetSource
-            from mlflow.data.meta_dataset import MetaDataset
-
-            source = DeltaDatasetSource(path=location, delta_table_version=version)
-            mlflow.log_input(MetaDataset(source, name=name, digest=digest), context="training")
-
     def run_url(self, run: "RunInfo") -> str | None:
         """Return where MLflow's UI shows the run, that of `make mlflow` for a local store; None where none is known."""
         server = MLFLOW_UI if sqlite_file(self.tracking_uri) is not None else self.tracking_uri.rstrip("/")
