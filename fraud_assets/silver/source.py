@@ -221,7 +221,7 @@ class Source(_Section):
                 column: identifier(text.strip()) if text.strip().lower() in known else text
                 for column, text in self.columns.items()
             }
-            self._of_files[known] = Source(**dict(self) | {"columns": columns})
+            self._of_files[known] = Source.model_validate(dict(self) | {"columns": columns})
         return self._of_files[known]
 
     def cell(self, raw_column: str, kind: str) -> str:
