@@ -9,7 +9,7 @@ DAYS ?= 30
 ROWS ?= 100000
 REPEATS ?= 7
 
-.PHONY: help demo test verify check dev mlflow bench clean lock install
+.PHONY: help demo test verify check dev mlflow bench pictures clean lock install
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -25,24 +25,33 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c "from fraud_assets.model.scorer import warm; warm()" # so that no run waits for a compiler
+	@grep -q DAGSTER_HOME $(BIN)/activate || { echo '$(AT_ACTIVATE)' >> $(BIN)/activate; \
+	    sed -i.orig 's/^    unset VIRTUAL_ENV$$/&; $(AT_DEACTIVATE)/' $(BIN)/activate; }
 	@touch $@
+
+# Half of Dagster's commands demand DAGSTER_HOME: the activated shell has it, unless another one is set already.
+AT_ACTIVATE = [ -n "$${DAGSTER_HOME:-}" ] || { _OUR_HOME=1; export DAGSTER_HOME="$${VIRTUAL_ENV%/*}/dagster_home"; }
+AT_DEACTIVATE = [ -z "$${_OUR_HOME:-}" ] || unset DAGSTER_HOME _OUR_HOME
 
 lock: $(INSTALLED) ## resolve requirements.lock anew: names, versions, hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 	    --no-header --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml --output-file requirements.lock
 
+demo: export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 demo: $(INSTALLED) ## land 30 synthetic days, train a model, score them, show the result
 	@$(BIN)/fraud-assets simulate --days $(DAYS) --dirt
 	@$(BIN)/fraud-assets run
 	@$(BIN)/fraud-assets status
 
-dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000, with the sensors on
-	@echo "Dagster UI: http://127.0.0.1:3000      MLflow UI: make mlflow, in another terminal"
-	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port 3000
+dev: PORT = 3000
+dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000 (or PORT=...), with the sensors on
+	@echo "Dagster UI: http://127.0.0.1:$(PORT)      MLflow UI: make mlflow, in another terminal"
+	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port $(PORT) --log-level warning
 
-mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
-	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
-	    --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/data/simulated/mlflow/mlflow.db}"
+mlflow: PORT = 5000
+mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
+	    --backend-store-uri "$$($(BIN)/fraud-assets mlflow-uri)"
 
 check: $(INSTALLED) ## lint, types, import rules, definitions
 	$(BIN)/ruff check .
@@ -67,5 +76,8 @@ bench: $(INSTALLED) ## speed and memory, beside a control in the same run
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra bench -r pyproject.toml
 	REPEATS=$(REPEATS) $(BIN)/python -m benchmarks $(ROWS)
 
+pictures: $(INSTALLED) ## the pictures of the README, from the running demo (needs Debian's chromium)
+	@$(BIN)/python docs/pictures/make.py
+
 clean: ## forget the demo's data and its runs
-	rm -rf data/simulated .dagster
+	rm -rf data/simulated dagster_home/[!d]* dagster_home/.[!.]*

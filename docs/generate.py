@@ -59,7 +59,7 @@ def reasons() -> str:
 def tables() -> str:
     """Return every table of the lake with its grain and columns."""
     return "\n\n".join(
-        f"### {table.address}\n\nOne row is {table.grain}. Partitioned by `{table.partition_by}`.\n\n"
+        f"### {table.address}\n\n{table.description} Partitioned by `{table.partition_by}`.\n\n"
         + _table(
             ["column", "type", "meaning"],
             [[f"`{field.name}`", _TYPES[field.type], table.meanings[field.name]] for field in table.schema],

@@ -19,10 +19,10 @@ from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
-from fraud_assets.resources.landing_zone import NothingLandedError
+from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.settings import load_settings
+from fraud_assets.settings import load_settings, unknown_variables
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.staleness import decide
@@ -35,22 +35,25 @@ class _Command(click.Group):
         try:
             return super().invoke(ctx)
         except FraudAssetsError as error:
-            raise click.ClickException(str(error)) from error
+            message = str(error)
         except BrokenPipeError:
             raise  # The reader of a pipe has seen enough; click ends quietly.
         except OSError as error:
-            raise click.ClickException(
-                f"{error.strerror}: {error.filename}. Check FRAUD_DATA_DIR and its permissions."
-            ) from error
+            message = f"{error.strerror}: {error.filename}. Check FRAUD_DATA_DIR and its permissions."
+        # Here, where the error is gone: its trace holds DuckDB's objects, and DuckDB would list them below the message.
+        raise click.ClickException(message)
 
 
 def _platform() -> Platform:
+    for name, meant in unknown_variables().items():
+        click.echo(f"Note: {name} is no setting{f'; did you mean {meant}?' if meant else '.'}", err=True)
     platform = Platform(load_settings())
     require_grain(platform.data_dir, platform.source)
     return platform
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="fraud-assets")
 def main() -> None:
     """Score card transactions for fraud: land files, run what is due, look at the result."""
 
@@ -133,11 +136,8 @@ def run() -> None:
     if not landing.partitions:
         for note in landing.notes:
             click.echo(f"Note       {note}")
-        raise NothingLandedError(
-            f"Nothing {'that can be built ' if landing.notes else ''}landed in "
-            f"{console.shown(platform.landing_zone.folder)}. "
-            "Land files with `fraud-assets land FILE`, or synthetic ones with `fraud-assets simulate`."
-        )
+        what = "that can be built landed" if landing.notes else "landed"
+        raise NothingLandedError(f"Nothing {what} in {console.shown(platform.landing_zone.folder)}", platform.source)
     from fraud_assets.automation.foreground import run_due
     from fraud_assets.definitions import build_definitions
 
@@ -158,9 +158,14 @@ def status(as_json: bool) -> None:
     state, labels = platform.state(landing), platform.labels(landing)
     plan = decide(state, platform.stages)
     if as_json:
-        click.echo(json.dumps(console.status_of(state, plan, landing, labels), indent=2))
+        feed = {"feed": platform.source.name, "source": platform.settings.source, "data_dir": str(platform.data_dir)}
+        click.echo(json.dumps(feed | console.status_of(state, plan, landing, labels), indent=2))
     else:
+        source_file = platform.settings.source
+        click.echo(f"Feed {platform.source.name} ({source_file}), data in {console.shown(platform.data_dir)}\n")
         console.show_status(state, plan, landing, platform.lake, labels)
+        if not state.landed and not state.silver:
+            click.echo(f"Nothing landed yet. {how_to_land(platform.source)}")
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
@@ -208,6 +213,16 @@ def rollback(decided_by: str | None, reason: str) -> None:
     click.echo(f"@prod      version {version} (before: {before}). Scored partitions keep their version.")
 
 
+@main.command("mlflow-uri")
+def mlflow_uri() -> None:
+    """Print the address of the feed's MLflow store, made ready: `mlflow server --backend-store-uri` shows it."""
+    registry = _platform().model_registry
+    if registry.tracking_uri.startswith("http"):
+        raise click.ClickException(f"MLflow is served already: open {registry.tracking_uri}.")
+    registry.prepare()
+    click.echo(registry.tracking_uri)
+
+
 def _user() -> str:
     return os.environ.get("USER") or "a person"
 
@@ -229,8 +244,8 @@ def _instance() -> Iterator[Any]:
     home: Callable[[], dg.DagsterInstance] | None = None
     if os.environ.get("DAGSTER_HOME"):
         home = dg.DagsterInstance.get
-    elif Path("dagster.yaml").exists():
-        home = lambda: dg.DagsterInstance.from_config(str(Path.cwd()))  # noqa: E731
+    elif (folder := Path.cwd() / "dagster_home").exists():
+        home = lambda: dg.DagsterInstance.from_config(str(folder))  # noqa: E731
     with (home or dg.DagsterInstance.ephemeral)() as instance:
         yield instance
 

@@ -10,7 +10,7 @@ import click
 import duckdb
 
 from fraud_assets.gold.predictions import most_suspicious
-from fraud_assets.model.estimates import FOREST, ROWS, quality_table
+from fraud_assets.model.estimates import FOREST, ROWS, quality_notes, quality_table
 from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import Landed, Landing
@@ -143,6 +143,8 @@ def _show_quality(metrics: Sequence[Mapping[str, Any]]) -> None:
         click.echo(f"  Quality      on {labelled:,} labelled rows of {window}, later than the training")
         click.echo("               (in brackets the 95 % interval)\n")
         click.echo(table(*quality_table(measured), indent="    "))
+        for note in quality_notes(measured):
+            click.echo(f"    {note}")
 
 
 def show_next(data_dir: Path, tracking_uri: str) -> None:
@@ -203,8 +205,6 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         names = ["partitions", "landed", "Silver", "quarantined", "Gold", "model", "state"]
         ranges = [[first if first == last else f"{first} to {last}", *rest] for first, last, *rest in rows]
         click.echo(table(names, ranges, indent=""))
-    else:
-        click.echo("Nothing landed yet. `fraud-assets simulate` or `fraud-assets land FILE` lands transactions.")
     model = f"version {state.prod_version} behind @prod" if state.prod_version else "no version behind @prod"
     click.echo(f"\nModel: {model}{''.join(f'; due: {item.why}' for item in due.get('', []))}")
     if labels is not None:

@@ -11,7 +11,7 @@ import dagster as dg
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
-from fraud_assets.assets.silver import silver_transactions_base
+from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
@@ -24,7 +24,7 @@ from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import STAGES, Stage
 
-ASSETS = (raw_transactions, silver_transactions_base, *MODEL_ASSETS, fraud_predictions)
+ASSETS = (raw_transactions, silver_transactions_base, quarantined_transactions, *MODEL_ASSETS, fraud_predictions)
 """Every asset of the code location, from landing to Gold."""
 
 
@@ -47,11 +47,17 @@ def build_definitions(
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
+    late_after = platform.source.partitions.late_after
+
+    def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if spec.key in {*partitioned, quarantined_transactions.key}:
+            spec = spec.replace_attributes(partitions_def=partitions)
+        if spec.key == raw_transactions.key and late_after is not None:
+            spec = spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(fail_window=late_after))
+        return spec
+
     return dg.Definitions(
-        assets=dg.map_asset_specs(
-            lambda spec: spec.replace_attributes(partitions_def=partitions) if spec.key in partitioned else spec,
-            assets,
-        ),
+        assets=dg.map_asset_specs(of_feed, assets),
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
@@ -62,6 +68,7 @@ def build_definitions(
             "model_registry": platform.model_registry,
             "mlflow": tracked_run,
             "alerts_per_day": settings.alerts_per_day,
+            "quarantine_limit": settings.quarantine_limit,
             **(resources or {}),
         },
         # One Dagster run is one MLflow run only when its steps share a process.

@@ -12,7 +12,8 @@ Grain = Literal["daily", "hourly"]
 KEY_FORMATS: Final[Mapping[Grain, str]] = {"daily": "%Y-%m-%d", "hourly": "%Y-%m-%d-%H"}
 """No colon, since a key is also a folder name. DuckDB's strftime reads the same formats."""
 
-_LENGTHS: Final[Mapping[Grain, timedelta]] = {"daily": timedelta(days=1), "hourly": timedelta(hours=1)}
+LENGTHS: Final[Mapping[Grain, timedelta]] = {"daily": timedelta(days=1), "hourly": timedelta(hours=1)}
+"""How long a partition lasts."""
 
 
 def day_of(key: str) -> str:
@@ -34,7 +35,7 @@ def bounds(key: str, grain: Grain) -> tuple[datetime, datetime]:
     start = datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)
     if key_of(start, grain) != key:
         raise ValueError(f"{key!r} is not a partition key; expected the form {KEY_FORMATS[grain]}.")
-    return start, start + _LENGTHS[grain]
+    return start, start + LENGTHS[grain]
 
 
 def previous_key(key: str, grain: Grain) -> str:

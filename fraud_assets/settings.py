@@ -4,8 +4,11 @@ One typed object, read where the code location or the command line starts. Nothi
 feed looks like is not a setting: it stands in the source file (`fraud_assets.silver.source`).
 """
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -34,6 +37,12 @@ class Settings(BaseSettings):
         default=100,
         ge=1,
         description="How many transactions analysts can review on a day.",
+    )
+    quarantine_limit: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of a partition's landed rows above which quarantine fails the check of its share.",
     )
     rescore_days: int = Field(
         default=0,
@@ -71,6 +80,17 @@ class Settings(BaseSettings):
     def resolved_tracking_uri(self, source: Source) -> str:
         """Return the tracking URI; by default an absolute sqlite one, so that no process starts a second store."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.resolved_data_dir(source) / 'mlflow' / 'mlflow.db'}"
+
+
+def unknown_variables() -> dict[str, str]:
+    """Return what is set and looks like a setting but is none, each with the setting that is most like it, if any.
+
+    `FRAUD_TEST_` is the test suite's.
+    """
+    known = [str(field.validation_alias or f"FRAUD_{name.upper()}") for name, field in Settings.model_fields.items()]
+    seen = sorted({name.upper() for name in (*os.environ, *dotenv_values(".env"))} - {*known})
+    ours = [name for name in seen if name.startswith("FRAUD_") and not name.startswith("FRAUD_TEST_")]
+    return {name: next(iter(get_close_matches(name, known, 1, 0.8)), "") for name in ours}
 
 
 def load_settings() -> Settings:

@@ -54,6 +54,7 @@ class PlatformState:
         rescore_days: the partitions of how many of the latest days move to the present @prod version.
         evaluation: of the latest version that was evaluated and is registered still, None where there is none.
         prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
+        prod_problem: why the version behind @prod cannot score; empty where it can.
     """
 
     landed: Mapping[str, InputDigest]
@@ -65,6 +66,7 @@ class PlatformState:
     rescore_days: int = 0
     evaluation: EvaluationState | None = None
     prod_taken_away: bool = False
+    prod_problem: str = ""
 
     @property
     def silver(self) -> Mapping[str, Made]:
@@ -290,4 +292,4 @@ STAGES: Final = (
 def decide(state: PlatformState, stages: Iterable[Stage] = STAGES) -> Plan:
     """Return all that is due for `state`, with the reason of each; the same state always gives the same plan."""
     due = tuple(item for stage in stages for item in stage.due(state))
-    return Plan(due, notes=(PROD_TAKEN_AWAY,) if state.prod_taken_away else ())
+    return Plan(due, notes=tuple(filter(None, (PROD_TAKEN_AWAY * state.prod_taken_away, state.prod_problem))))

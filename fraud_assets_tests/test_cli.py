@@ -1,6 +1,8 @@
 """The command line as a person meets it: what it says, what it leaves alone, and how it fails."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,3 +318,42 @@ def test_errors_of_a_run_are_told_without_a_trace(run: Run, scored: TestPlatform
     assert result.exit_code == 1
     assert "Silver     1 partition, 2026-01-03 to 2026-01-03: failed" in result.output
     assert "2026-01-03/torn.parquet: it cannot be read as Parquet" in result.output
+
+
+@pytest.mark.parametrize(("name", "meant"), [("FRAUD_SOURCES", "FRAUD_SOURCE"), ("FRAUD_DATADIR", "FRAUD_DATA_DIR")])
+def test_a_variable_that_looks_like_a_setting_and_is_none_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "shop.toml")
+    assert f"Note: {name} is no setting; did you mean {meant}?" in run("status").output
+    monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"{name}=shop.toml\nOTHER=1\n")
+    assert f"Note: {name} is no setting; did you mean {meant}?" in run("status").output
+    (tmp_path / ".env").write_text(f"{meant}={tmp_path}\n")
+    assert "is no setting" not in run("--help").output
+
+
+def test_status_begins_with_the_feed_its_source_file_and_its_data(run: Run, shop: Path, tmp_path: Path) -> None:
+    first = run("status").output.splitlines()[0]
+    assert first == f"Feed shop ({shop / 'shop.toml'}), data in data/shop"
+    status = json.loads(run("status", "--json").output)
+    assert (status["feed"], status["source"], status["data_dir"]) == (
+        "shop",
+        str(shop / "shop.toml"),
+        str(tmp_path / "data/shop"),
+    )
+
+
+def test_synthetic_days_are_proposed_to_no_other_feed(run: Run, shop: Path) -> None:
+    for command in ("status", "run"):
+        assert "`fraud-assets land FILE`" in run(command).output
+        assert "simulate" not in run(command).output
+
+
+def test_nothing_stands_below_the_message_of_an_error(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(ORDERS.replace("card", "kard"))
+    done = subprocess.run(
+        [sys.executable, "-m", "fraud_assets.cli", "land", "orders.csv"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: orders.csv: column card is missing")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -48,6 +49,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
     assert groups == {
         "raw_transactions": "bronze",
         "silver_transactions_base": "silver",
+        "quarantined_transactions": "silver",
         "fraud_isolation_forest": "model",
         "evaluation_metrics": "model",
         "prod_model": "model",
@@ -58,6 +60,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "features_match_contract",
         "stored_features_match_contract",
         "rows_are_accounted_for",
+        "quarantine_share_is_within_limit",
         "signature_matches_contract",
         "candidate_was_promoted",
         "every_transaction_is_scored_once",
@@ -74,6 +77,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
     assert parents == {
         "raw_transactions": set(),
         "silver_transactions_base": {"raw_transactions"},
+        "quarantined_transactions": {"raw_transactions"},
         "fraud_isolation_forest": {"silver_transactions_base"},
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
@@ -89,10 +93,10 @@ def test_every_asset_says_what_it_is_and_who_owns_it(make_platform: Callable[...
         assert node.description, key
         assert node.owners, key
         assert node.kinds, key
-        assert node.backfill_policy == dg.BackfillPolicy.single_run(), key
+        assert not node.is_materializable or node.backfill_policy == dg.BackfillPolicy.single_run(), key
 
 
-@pytest.mark.parametrize(("grain", "count", "last"), [("daily", 31, "2026-01-31"), ("hourly", 744, "2026-01-31-23")])
+@pytest.mark.parametrize(("grain", "count", "last"), [("daily", 40, "2026-02-09"), ("hourly", 960, "2026-02-09-23")])
 def test_partitions_come_from_the_source_file(
     make_platform: Callable[..., TestPlatform], tmp_path: Path, grain: str, count: int, last: str
 ) -> None:
@@ -108,3 +112,33 @@ def test_partitions_come_from_the_source_file(
     keys = partitions.get_partition_keys()
 
     assert (len(keys), keys[-1]) == (count, last)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "hours"),
+    [
+        ('grain = "daily"\nstart = "2026-01-01"', 48),
+        ('grain = "hourly"\nstart = "2026-01-01"', 2),
+        ('grain = "daily"\nstart = "2026-01-01"\nlate_after_hours = 30', 30),
+        ('grain = "daily"\nstart = "2026-01-01"\nend = "2026-02-01"', None),
+    ],
+)
+def test_an_open_feed_that_stops_landing_is_late_and_a_closed_one_never(
+    make_platform: Callable[..., TestPlatform], tmp_path: Path, partitions: str, hours: int | None
+) -> None:
+    from fraud_assets.silver import source
+
+    packaged = (Path(source.__file__).with_name("sources") / "simulated.toml").read_text()
+    before, after = packaged.split('grain = "daily"')
+    _, _, rest = after.partition("\n\n")
+    copy = tmp_path / "feed.toml"
+    copy.write_text(f"{before}{partitions}\n\n{rest}")
+
+    policies = {
+        spec.key.to_user_string(): spec.freshness_policy
+        for spec in make_platform(source=str(copy)).definitions.resolve_all_asset_specs()
+        if spec.freshness_policy is not None
+    }
+
+    expected = hours and dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
+    assert policies == ({"raw_transactions": expected} if expected else {})

@@ -29,7 +29,6 @@ def raw_transactions(
     The files stay as the source wrote them, in `landing/<partition key>/`; this asset observes them and copies nothing.
     A file that cannot be read is observed with its problem: whether its partition can be built is Silver's to say.
     """
-    seen: list[list[object]] = []
 
     def make(key: str) -> PartitionMade:
         observed_at = datetime.now(tz=UTC)
@@ -50,15 +49,12 @@ def raw_transactions(
             )
         table = pa.Table.from_pylist(rows, schema=RAW_TRANSACTIONS.schema)
         lake.replace_partition(RAW_TRANSACTIONS, key, table, provenance=provenance(context))
-        seen.extend([row["file"], row["landed_rows"], row["problem"] or ""] for row in rows)
+        columns = ["file", "landed_rows", "problem"]
         return PartitionMade(
             rows=len(rows),
             data_version=str(landing_zone.input_digest(files)),
             metadata={"files": len(rows), "landed_rows": sum(row["landed_rows"] or 0 for row in rows)},
+            preview=markdown_table(columns, [[row[name] for name in columns] for row in rows[:5]]),
         )
 
-    yield from materialize_each(  # type: ignore[misc]
-        context,
-        make,
-        preview=lambda: markdown_table(["file", "landed_rows", "problem"], seen[:5]),
-    )
+    yield from materialize_each(context, make)  # type: ignore[misc]

@@ -15,6 +15,7 @@ def table_metadata(table: Table, *, copied_from: Table | None = None) -> dict[st
     """Return Dagster's metadata of a table: name, column schema, and which columns are another table's as they are."""
     metadata: dict[str, Any] = {
         "dagster/table_name": table.address,
+        "dagster/storage_kind": "deltalake",
         "dagster/column_schema": dg.TableSchema(
             columns=[
                 dg.TableColumn(

@@ -65,12 +65,10 @@ def fraud_predictions(
             rows=rows,
             data_version=f"{silver_digest}-{version}",
             metadata={"anomalies": anomalies, "model_version": version, "silver_version": silver_digest},
+            preview=markdown_table(*most_suspicious(connection, lake.select(PREDICTIONS, keys=[key]))),
         )
-
-    def preview() -> str:
-        return markdown_table(*most_suspicious(connection, lake.select(PREDICTIONS, keys=context.partition_keys)))
 
     with lake.connect() as connection:
         # One thread reads, one scores, one writes: on two cores a second reader would hold up the writer, the slowest.
         connection.execute("SET threads = 1")
-        yield from materialize_each(context, make, preview=preview)
+        yield from materialize_each(context, make)

@@ -8,8 +8,6 @@ loading definitions must stay light.
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -25,17 +23,18 @@ from fraud_assets.assets.model_inputs import (
 )
 from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
-from fraud_assets.model.estimates import FOREST, quality_table
+from fraud_assets.model.estimates import FOREST, quality_notes, quality_table, summary
 from fraud_assets.model.promotion import decide
 from fraud_assets.model.records import metrics_table
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import apply_decision, decisions, reconcile
-from fraud_assets.resources.models.registry import SILVER_DATA_TAG, ModelRegistry
+from fraud_assets.resources.models.registry import RUN_TAG, SILVER_DATA_TAG, ModelRegistry
+from fraud_assets.resources.models.run_log import describe_run, log_pictures, log_rows
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed
 from fraud_assets.resources.state import silver_data_digest, silver_states
-from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS, SILVER_TRANSACTIONS
+from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS
 
 
 class TrainingConfig(TrainingParameters, dg.Config):
@@ -61,7 +60,8 @@ def fraud_isolation_forest(
     """An Isolation Forest over the eight features, tracked by MLflow and registered as a new version.
 
     Trained without labels on the earlier partitions; the later ones are left for its evaluation. Or the trees of a
-    version that exists, with another threshold.
+    version that exists, with another threshold. "Materialize all" trains, too: each time it makes a new version, which
+    may then move `@prod`. For new or changed days alone, materialize Silver and Gold.
     """
     if config.same_trees_as:
         trained, facts = read_same_trees(config.same_trees_as, model_registry, alert_share=config.alert_share)
@@ -73,14 +73,18 @@ def fraud_isolation_forest(
     if trained.not_compiled:
         context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs. {trained.not_compiled}")
     mlflow.log_params(facts.as_tags())
-    model_registry.log_training_data(
-        name=SILVER_TRANSACTIONS.address,
-        location=lake.location(SILVER_TRANSACTIONS),
-        version=facts.silver_table_version,
-        digest=facts.training_data_version,
-    )
     tags = {**facts.as_tags(), **provenance(context), SILVER_DATA_TAG: silver_data_digest(silver_states(lake))}
     version = model_registry.register(trained, tags=tags)
+    log_rows(
+        model_registry,
+        lake,
+        version,
+        context="training",
+        table_version=facts.silver_table_version,
+        digest=facts.training_data_version,
+        metrics={"training/rows": facts.training_rows, "training/alert_rate": facts.alert_share},
+    )
+    describe_run(mlflow, facts.summary(version), name=f"training of version {version}")
     run = mlflow.active_run().info
     url = model_registry.run_url(run)
     return dg.MaterializeResult(
@@ -115,15 +119,16 @@ def evaluation_metrics(
 ) -> dg.MaterializeResult:
     """How well a version finds fraud on rows later than its training, with 95 % intervals.
 
-    The version that the run names or registered, else the latest; always beside the base rate, a plain rule, a
-    supervised reference, and the `@prod` version on the same rows. What cannot be measured has no value and a reason.
-    One row per metric and scorer.
+    The version that the run names or registered, else the latest; always beside the base rate, a plain rule, the amount
+    alone, the best single column, a supervised reference, and the `@prod` version on the same rows. What cannot be
+    measured has no value and a reason. One row per metric and scorer.
     """
     from fraud_assets.model.comparison import compare
     from fraud_assets.model.pictures import draw
 
     version, prod_version = version_of_run(context, model_registry), model_registry.prod_version()
-    facts = TrainingFacts.from_tags(model_registry.version_tags(version))
+    tags = model_registry.version_tags(version)
+    facts = TrainingFacts.from_tags(tags)
     inputs = read_evaluation_inputs(lake, landing_zone, facts)
     for message in inputs.labels.broken.values():
         context.log.warning(f"Not read, none of its labels count: landing/{message}")
@@ -143,10 +148,21 @@ def evaluation_metrics(
         labels_version=inputs.labels_version,
     )
     lake.replace_partition(EVALUATION_METRICS, version, table, provenance=provenance(context, model_version=version))
-    mlflow.log_metrics(evaluation.as_metrics())
+    log_rows(
+        model_registry,
+        lake,
+        version,
+        context="evaluation",
+        table_version=inputs.table_version,
+        digest=inputs.labels_version,
+        metrics=evaluation.as_metrics(),
+    )
+    # A training that evaluates what it trained is one run, and named already.
+    name = None if tags.get(RUN_TAG) == context.run.run_id else f"evaluation of version {version}"
+    describe_run(mlflow, summary(evaluation, version, inputs.window), name=name)
     not_measurable = evaluation.estimate(FOREST, "roc_auc").not_measurable
     drawn = draw(inputs.rows, scorers, alerts_per_day=alerts_per_day) if not_measurable is None else {}
-    _log_pictures(mlflow, drawn)
+    log_pictures(mlflow, drawn)
     broken = "\n".join(inputs.labels.broken.values())
     return dg.MaterializeResult(
         metadata={
@@ -155,23 +171,20 @@ def evaluation_metrics(
             "late_labels": inputs.labels.summary(),
             **({"label_files_not_read": broken} if broken else {}),
             **evaluation.headline(),
-            "metrics": dg.MarkdownMetadataValue(markdown_table(*quality_table(evaluation))),
+            "metrics": dg.MarkdownMetadataValue(
+                "\n\n".join([markdown_table(*quality_table(evaluation)), *quality_notes(evaluation)])
+            ),
             **({"pictures": _as_markdown(drawn)} if drawn else {}),
             **({"not_measurable": not_measurable} if not_measurable else {}),
         }
     )
 
 
-def _log_pictures(mlflow: Any, drawn: Mapping[str, bytes]) -> None:
-    with TemporaryDirectory() as folder:
-        for title, png in drawn.items():
-            (Path(folder) / f"{title.replace(' ', '_')}.png").write_bytes(png)
-        mlflow.log_artifacts(folder, artifact_path="pictures")
-
-
 def _as_markdown(drawn: Mapping[str, bytes]) -> dg.MarkdownMetadataValue:
     images = {title: f"![{title}](data:image/png;base64,{b64encode(png).decode()})" for title, png in drawn.items()}
-    return dg.MarkdownMetadataValue("\n\n".join(f"**{title.capitalize()}**\n\n{images[title]}" for title in drawn))
+    return dg.MarkdownMetadataValue(
+        "\n\n".join(f"**{title[:1].upper()}{title[1:]}**\n\n{images[title]}" for title in drawn)
+    )
 
 
 @dg.asset(
@@ -196,7 +209,8 @@ def prod_model(
     """The version behind `@prod`, and the decision that put it there or refused a candidate.
 
     Every decision is a row of `model.promotions`. A refused candidate leaves `@prod` where it is. A version is decided
-    about once: what a person set stays.
+    about once: what a person set stays. "Materialize all" trains a new version, which moves `@prod` where the gate
+    passes it; `fraud-assets rollback` takes that back.
     """
     reconcile(lake, model_registry)
     version = version_of_run(context, model_registry)

@@ -88,6 +88,7 @@ class EvaluationInputs:
 
     keys: list[str]
     window: tuple[str, str] | None
+    table_version: int | None
     rows: "pd.DataFrame"
     training_rows: "pd.DataFrame"
     """Labelled rows of its training window, for the supervised reference."""
@@ -101,15 +102,20 @@ def read_evaluation_inputs(lake: Lake, landing_zone: LandingZone, facts: Trainin
     built = [key for key, state in silver.items() if state.rows]
     keys, label_files = facts.evaluation_keys(built), landing_zone.label_files()
     window = (keys[0], keys[-1]) if keys else None
+    table_version = lake.version(SILVER_TRANSACTIONS)
     with lake.connect() as connection:
         everything = lake.select(SILVER_TRANSACTIONS)
         labels = read_labels(connection, landing_zone.source, [file.raw for file in label_files], silver=everything)
-        later, earlier = (lake.select(SILVER_TRANSACTIONS, keys=part) for part in (keys, facts.training_keys(built)))
+        later, earlier = (
+            with_late_labels(lake.select(SILVER_TRANSACTIONS, keys=part, version=table_version))
+            for part in (keys, facts.training_keys(built))
+        )
         return EvaluationInputs(
             keys,
             window,
-            rows.read_evaluation_rows(connection, with_late_labels(later)),
-            rows.read_reference_rows(connection, with_late_labels(earlier)),
+            table_version,
+            rows.read_evaluation_rows(connection, later),
+            rows.read_reference_rows(connection, earlier),
             labels,
             str(evaluated_labels_digest(label_files, silver, window)),
         )

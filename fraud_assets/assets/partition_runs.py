@@ -43,11 +43,13 @@ class PartitionRefusedError(FraudAssetsError):
 
 @dataclass(frozen=True)
 class PartitionMade:
-    """One partition that was written: its rows, its data version, and what an operator asks first."""
+    """One partition that was written: its rows, its data version, what an operator asks first, and a few rows."""
 
     rows: int
     data_version: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    preview: str = ""
+    """As a Markdown table."""
 
 
 def provenance(context: dg.AssetExecutionContext, **more: str) -> dict[str, str]:
@@ -61,7 +63,6 @@ def materialize_each(
     make: Callable[[str], PartitionMade],
     *,
     gate: Callable[[], dg.AssetCheckResult] | None = None,
-    preview: Callable[[], str] | None = None,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """Make every partition of the run and yield what Dagster is to know of it.
 
@@ -69,7 +70,6 @@ def materialize_each(
         context: of the asset that is materialized.
         make: writes one partition. A FraudAssetsError stops that partition only; any other error stops the run.
         gate: gives the result of the asset's blocking check once all partitions were tried.
-        preview: gives a small Markdown table of what was written.
 
     Raises:
         dagster.Failure: a partition was refused. The good ones are materialized before it.
@@ -85,14 +85,13 @@ def materialize_each(
             refused[key] = error
             context.log.error(f"[{number}/{len(keys)}] {key}: {error}")
 
-    shown = {"preview": dg.MarkdownMetadataValue(preview())} if preview is not None and made else {}
     if refused:
         for key, partition in made.items():
             context.log_event(
                 dg.AssetMaterialization(
                     asset_key=context.asset_key,
                     partition=key,
-                    metadata={**_metadata(partition), **shown},
+                    metadata=partition_metadata(partition),
                     tags={"dagster/data_version": partition.data_version},
                 )
             )
@@ -104,12 +103,11 @@ def materialize_each(
             allow_retries=False,
         )
     for key, partition in made.items():
-        context.add_asset_metadata(_metadata(partition), partition_key=key)
+        context.add_asset_metadata(partition_metadata(partition), partition_key=key)
     if gate is not None:
         yield gate()
     versions = [partition.data_version for partition in made.values()]
     yield dg.MaterializeResult(
-        metadata=shown,
         # Dagster takes one data version for all partitions of a run; each partition's own is in its metadata.
         data_version=dg.DataVersion(
             versions[0] if len(versions) == 1 else sha256("".join(versions).encode()).hexdigest()[:32]
@@ -127,5 +125,7 @@ def _make(make: Callable[[str], PartitionMade], key: str) -> PartitionMade:
     return make(key)
 
 
-def _metadata(partition: PartitionMade) -> dict[str, Any]:
-    return {"dagster/partition_row_count": partition.rows, **partition.metadata}
+def partition_metadata(partition: PartitionMade) -> dict[str, Any]:
+    """Return what Dagster shows of a partition."""
+    shown = {"preview": dg.MarkdownMetadataValue(partition.preview)} if partition.preview else {}
+    return {"dagster/partition_row_count": partition.rows, **partition.metadata, **shown}

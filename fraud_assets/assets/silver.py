@@ -9,7 +9,13 @@ from duckdb import DuckDBPyConnection
 
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
-from fraud_assets.assets.partition_runs import PartitionMade, PartitionRefusedError, materialize_each, provenance
+from fraud_assets.assets.partition_runs import (
+    PartitionMade,
+    PartitionRefusedError,
+    materialize_each,
+    partition_metadata,
+    provenance,
+)
 from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake, batches
 from fraud_assets.resources.landing_zone import LandingZone
@@ -26,6 +32,48 @@ class ContractViolationError(PartitionRefusedError):
     def __init__(self, check: ContractCheck) -> None:
         super().__init__(check.summary())
         self.violations = check.violations
+
+
+@dg.asset(
+    deps=[raw_transactions],
+    group_name="silver",
+    kinds={"duckdb", "deltalake"},
+    owners=OWNERS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    metadata=table_metadata(QUARANTINED_TRANSACTIONS),
+)
+def quarantined_transactions(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
+    """Landed rows that cannot be used, each with all its reasons.
+
+    Silver's build writes them and reports them here; materialized by itself, this asset only counts them again.
+    """
+    builds = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "input_version"))
+
+    def make(key: str) -> PartitionMade:
+        if key not in builds:
+            raise PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
+        with lake.connect() as connection:
+            relation = lake.select(QUARANTINED_TRANSACTIONS, keys=[key])
+            return _quarantine(connection, relation, builds[key]["landed_rows"], builds[key]["input_version"])
+
+    yield from materialize_each(context, make)  # type: ignore[misc]
+
+
+def _quarantine(connection: DuckDBPyConnection, relation: str, landed_rows: int, input_version: str) -> PartitionMade:
+    """Return what an operator asks of a partition's quarantine: how many rows have which reason, and a few of them."""
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
+    reasons = connection.execute(
+        f"SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM {relation}) GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return PartitionMade(
+        rows=rows,
+        data_version=input_version,
+        metadata={
+            "share_of_landed": rows / max(landed_rows, 1),
+            **{f"rows with {reason}": count for reason, count in reasons},
+        },
+        preview=_preview(connection, relation, ["file", "line", "reasons", "raw_row"]),
+    )
 
 
 @dg.asset(
@@ -66,6 +114,11 @@ def silver_transactions_base(
                 violations[key] = error.violations
                 raise
             _store(lake, connection, built, provenance(context, input_version=str(built.input_digest)))
+            good = _preview(connection, "silver_rows", ["TransactionID", "event_timestamp", *FEATURE_NAMES])
+            refused = _quarantine(connection, "quarantine_rows", built.landed_rows, str(built.input_digest))
+        context.log_event(
+            dg.AssetMaterialization(quarantined_transactions.key, partition=key, metadata=partition_metadata(refused))
+        )
         return PartitionMade(
             rows=built.silver_rows,
             data_version=built.silver_digest,
@@ -75,6 +128,7 @@ def silver_transactions_base(
                 "quarantine_reasons": dict(built.quarantine_reasons),
                 **built.stored_digests,
             },
+            preview=good,
         )
 
     yield from materialize_each(
@@ -88,7 +142,6 @@ def silver_transactions_base(
                 "partitions": len(context.partition_keys),
             },
         ),
-        preview=lambda: _preview(lake, context.partition_keys),
     )
 
 
@@ -120,9 +173,7 @@ def _store(lake: Lake, connection: DuckDBPyConnection, built: SilverBuild, origi
     lake.replace_partition(SILVER_TRANSACTIONS, key, silver, provenance=origin)
 
 
-def _preview(lake: Lake, keys: Sequence[str]) -> str:
-    columns = ["TransactionID", "event_timestamp", *FEATURE_NAMES]
-    with lake.connect() as connection:
-        silver = lake.select(SILVER_TRANSACTIONS, keys=keys)
-        rows = connection.execute(f"SELECT {', '.join(columns)} FROM {silver} LIMIT 5").fetchall()
-    return markdown_table(columns, rows)
+def _preview(connection: DuckDBPyConnection, relation: str, columns: Sequence[str]) -> str:
+    return markdown_table(
+        columns, connection.execute(f"SELECT {', '.join(columns)} FROM {relation} LIMIT 5").fetchall()
+    )

@@ -7,7 +7,7 @@ from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS
-from fraud_assets.silver.accounting import account_for_rows
+from fraud_assets.silver.accounting import account_for_rows, shares_over_limit
 from fraud_assets.silver.contract import check_features
 
 
@@ -40,4 +40,19 @@ def rows_are_accounted_for(context: dg.AssetCheckExecutionContext, lake: Lake) -
     )
 
 
-SILVER_CHECKS = [stored_features_match_contract, rows_are_accounted_for]
+@dg.asset_check(asset=silver_transactions_base)
+def quarantine_share_is_within_limit(
+    context: dg.AssetCheckExecutionContext, lake: Lake, quarantine_limit: dg.ResourceParam[float]
+) -> dg.AssetCheckResult:
+    """Of no partition's landed rows more than FRAUD_QUARANTINE_LIMIT are in quarantine. A warning: a person looks."""
+    builds = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
+    keys = covered_keys(context.run.tags, builds) or builds
+    over = shares_over_limit({key: builds[key] for key in keys}, limit=quarantine_limit)
+    return dg.AssetCheckResult(
+        passed=not over,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"limit": quarantine_limit, "partitions": len(keys), "share_by_partition_over_limit": over},
+    )
+
+
+SILVER_CHECKS = [stored_features_match_contract, rows_are_accounted_for, quarantine_share_is_within_limit]

@@ -20,15 +20,10 @@ class Completeness:
 
 
 def compare_scored(con: duckdb.DuckDBPyConnection, *, silver: str, gold: str) -> Completeness:
-    """Compare the keys (partition_key, TransactionID) of Silver and Gold, for the partitions that are in Gold.
+    """Compare the keys (partition_key, TransactionID) of two relations, for the partitions that are in Gold.
 
     A partition that is not scored yet is no fault; `fraud-assets status` shows it as due. Keys are matched one by one
     only in partitions whose fingerprints differ, to say what is wrong there.
-
-    Args:
-        con: DuckDB in UTC.
-        silver: relation with the Silver rows.
-        gold: relation with the Gold rows.
     """
     fingerprints = con.execute(
         f"""
@@ -39,12 +34,11 @@ def compare_scored(con: duckdb.DuckDBPyConnection, *, silver: str, gold: str) ->
         """
     ).fetchall()
     alike = {key: rows for key, rows, equal in fingerprints if equal}
-    keys = [key for key, *_ in fingerprints if key not in alike]
+    if len(alike) == len(fingerprints):
+        return Completeness(rows=sum(alike.values()), faults={})
     counted = "SELECT partition_key, TransactionID, count(*) AS n FROM {} WHERE partition_key IN $keys GROUP BY ALL"
-    compared = (
-        keys
-        and con.execute(
-            f"""
+    compared = con.execute(
+        f"""
         WITH built AS ({counted.format(silver)}), scored AS ({counted.format(gold)}),
         compared AS (
             SELECT partition_key, coalesce(built.n, 0) AS built_rows, coalesce(scored.n, 0) AS scored_rows
@@ -56,13 +50,12 @@ def compare_scored(con: duckdb.DuckDBPyConnection, *, silver: str, gold: str) ->
             count(*) FILTER (scored_rows < built_rows),
             count(*) FILTER (scored_rows > greatest(built_rows, 1)),
             count(*) FILTER (built_rows = 0)
-        FROM compared GROUP BY partition_key ORDER BY partition_key
+        FROM compared GROUP BY ALL ORDER BY ALL
         """,
-            {"keys": keys},
-        ).fetchall()
-    )
+        {"keys": [key for key, *_ in fingerprints if key not in alike]},
+    ).fetchall()
     return Completeness(
-        rows=sum(alike.values()) + sum(row[1] for row in compared),
+        rows=sum(alike.values()) + sum(rows for _, rows, *_ in compared),
         faults={
             key: f"{unscored} not scored, {repeated} scored more than once, {unknown} not in Silver"
             for key, _, unscored, repeated, unknown in compared

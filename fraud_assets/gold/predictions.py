@@ -45,7 +45,7 @@ GOLD_SCHEMA: Final = pa.schema(
         column(
             "score_percentile",
             pa.float64(),
-            "Share of training rows that scored lower: 0.9975 reads 1 in 400.",
+            "Share of training rows that scored lower, exact to 0.0001: 0.9975 reads 1 in 400.",
             nullable=True,
         ),
         column("card_id", pa.string(), "Card that paid."),

@@ -1,4 +1,4 @@
-"""What the forest is compared with on the same rows: a plain rule, a supervised reference, and the `@prod` version.
+"""What the forest is compared with on the same rows: a plain rule, single columns, a supervised reference, `@prod`.
 
 Does not belong here: how scores are measured (`model.evaluation`), where rows and versions come from. This module needs
 scikit-learn and pandas: import it late.
@@ -12,9 +12,20 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from fraud_assets.model.estimates import FOREST, REFERENCE, RULE, Evaluation, minus_prod, prod_scorer
-from fraud_assets.model.evaluation import Scores, evaluate
-from fraud_assets.silver.contract import as_features
+from fraud_assets.model.estimates import (
+    AMOUNT,
+    BEST_COLUMN,
+    FOREST,
+    REFERENCE,
+    RULE,
+    Evaluation,
+    column_scorer,
+    minus_prod,
+    prod_scorer,
+)
+from fraud_assets.model.evaluation import Scores, evaluate, labelled_rows
+from fraud_assets.model.ranking import average_precision
+from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 
 MINIMUM_LEARNT_FRAUD_ROWS: Final = 50
 """A leaf holds 20 rows at least: fewer frauds make hardly two leaves. On the synthetic feed, five samples with 31 to 41
@@ -38,10 +49,30 @@ def compare(
         FOREST: candidate,
         **{prod_scorer(version): scores for version, scores in production.items()},
         RULE: Scores(rule_score(rows)),
+        AMOUNT: Scores(rows["TransactionAmt"].to_numpy(np.float64)),
+        **best_column(rows),
         REFERENCE: supervised_scores(training_rows, rows),
     }
     differences = {minus_prod(version): (FOREST, prod_scorer(version)) for version in production}
     return evaluate(rows, scorers, alerts_per_day=alerts_per_day, differences=differences), scorers
+
+
+def best_column(rows: pd.DataFrame) -> dict[str, Scores]:
+    """Return the feature which by itself ranks the labelled rows best, by average precision, with its name.
+
+    It may be sorted in either direction. It is chosen on the rows on which it is then measured, which flatters it.
+    Without values where labels are of one kind only.
+    """
+    labelled = labelled_rows(rows)
+    if labelled.is_fraud.all() or not labelled.is_fraud.any():
+        return {BEST_COLUMN: Scores(None, not_measurable="no column can be chosen without fraud and other rows")}
+
+    def scores(name: str, sign: float) -> np.ndarray:
+        return sign * rows[name].to_numpy(np.float64)
+
+    ways = [(name, sign) for sign in (1.0, -1.0) for name in FEATURE_NAMES]
+    best = max(ways, key=lambda way: average_precision(scores(*way)[labelled.known], labelled.is_fraud))
+    return {column_scorer(best[0], ascending=best[1] < 0): Scores(scores(*best))}
 
 
 def rule_score(features: pd.DataFrame) -> np.ndarray:
@@ -64,11 +95,8 @@ def supervised_scores(training_rows: pd.DataFrame, rows: pd.DataFrame) -> Scores
     is_fraud = np.asarray(training_rows["isFraud"], bool)
     fraud = int(is_fraud.sum())
     if fraud < MINIMUM_LEARNT_FRAUD_ROWS or fraud == len(is_fraud):
-        return Scores(
-            None,
-            not_measurable=f"{fraud} fraud rows of {len(is_fraud)} labelled ones in the training window are not enough "
-            f"to learn from, {MINIMUM_LEARNT_FRAUD_ROWS} and others are needed",
-        )
+        reason = f"{fraud} of {len(is_fraud)} labelled training rows are fraud, {MINIMUM_LEARNT_FRAUD_ROWS} are needed"
+        return Scores(None, not_measurable=f"{reason}, and others, to learn from")
     # Early stopping would hold labels back to validate on, and stop at random where frauds are few.
     early_stopping: Any = False
     model = HistGradientBoostingClassifier(max_leaf_nodes=15, early_stopping=early_stopping, random_state=0)

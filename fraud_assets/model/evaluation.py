@@ -123,7 +123,13 @@ def evaluate(
         }
 
     ranked_by = metric_names(alerts_per_day)
-    found = {ROWS: {name: Estimate(float(n)) for name, n in counts.items()} | estimates(ROWS, ["base_rate"], why)}
+    reviewed = float(np.minimum(np.bincount(labelled.day), alerts_per_day).sum())
+    share = Estimate(reviewed / len(labelled.day)) if len(labelled.day) else Estimate(None, not_measurable=why)
+    found = {
+        ROWS: {name: Estimate(float(n)) for name, n in counts.items()}
+        | {f"reviewed_share_at_{alerts_per_day}_a_day": share}
+        | estimates(ROWS, ["base_rate"], why)
+    }
     for name, scores in scorers.items():
         metrics = ranked_by if scores.threshold is None else ["alert_rate", *ranked_by]
         found[name] = estimates(name, metrics, why or scores.not_measurable)

@@ -6,7 +6,7 @@ Belongs here: drawing ready scores and labels. Does not belong here: measuring; 
 
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ _BINS: Final = 50
 
 
 def draw(rows: pd.DataFrame, scorers: Mapping[str, Scores], *, alerts_per_day: int) -> dict[str, bytes]:
-    """Return PNG pictures, 700 pixels wide, by title: precision and recall, alerts per day, scores by label.
+    """Return PNG pictures, 700 pixels wide, by title.
 
     Rows and scorers are those of `evaluation.evaluate`, with fraud among the rows; `alerts_per_day` is marked.
     """
@@ -43,33 +43,54 @@ def draw(rows: pd.DataFrame, scorers: Mapping[str, Scores], *, alerts_per_day: i
     is_fraud, threshold = labelled.is_fraud, scorers[FOREST].threshold
     drawn = {name: scorers[name].values for name in _LOOKS if name in scorers}
     ranked = {name: values[labelled.known] for name, values in drawn.items() if values is not None}
+    is_alert = is_anomaly(ranked[FOREST], np.inf if threshold is None else threshold)
     return {
-        "precision and recall": _png(_precision_recall(is_fraud, ranked, threshold=threshold)),
+        "ROC curve": _png(_roc_curve(is_fraud, ranked, is_alert)),
+        "precision-recall curve": _png(_precision_recall_curve(is_fraud, ranked, is_alert)),
         "alerts per day": _png(_alerts_per_day(is_fraud, labelled.day, ranked, alerts_per_day=alerts_per_day)),
         "scores by label": _png(_scores_by_label(is_fraud, ranked[FOREST], threshold=threshold)),
     }
 
 
-def _precision_recall(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], *, threshold: float | None) -> Figure:
-    figure, axes = _figure(1)
+def _reviewed(is_fraud: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many fraud rows, and how many rows, are reviewed at or above each score, the highest first."""
+    order = np.argsort(-score, kind="stable")
+    last_of_tie = np.append(np.diff(score[order]) != 0, True)
+    return np.cumsum(is_fraud[order])[last_of_tie], np.arange(1, len(order) + 1)[last_of_tie]
+
+
+def _roc_curve(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], is_alert: np.ndarray) -> Figure:
+    figure, [axes] = _figure(1)
     for name, score in ranked.items():
-        colour, dashes = _LOOKS[name]
-        order = np.argsort(-score, kind="stable")
-        caught, reviewed = np.cumsum(is_fraud[order]), np.arange(1, len(order) + 1)
-        shown = np.append(np.diff(score[order]) != 0, True)  # the last of each tie
-        recall, precision = (caught / caught[-1])[shown], (caught / reviewed)[shown]
-        axes[0].plot(recall, precision, color=colour, ls=dashes, label=SCORER_WORDS[name])
+        caught, reviewed = _reviewed(is_fraud, score)
+        false, true = (reviewed - caught) / (~is_fraud).sum(), caught / caught[-1]
+        _line(axes, name, np.append(0.0, false), np.append(0.0, true))
+    axes.plot([0, 1], [0, 1], color=_GREY, ls=":", label="blind guess")
+    if is_alert.any():
+        recall, false_alarms = is_alert[is_fraud].mean(), is_alert[~is_fraud].mean()
+        words = f"forest at its threshold:\nrecall {recall:.0%}, {false_alarms:.1%} of the others"
+        axes.plot(false_alarms, recall, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
+    axes.set(
+        xlabel="false alarms: share of the other rows that is flagged",
+        ylabel="recall: share of the fraud rows that is found",
+    )
+    _finish(axes, "lower right")
+    return figure
+
+
+def _precision_recall_curve(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], is_alert: np.ndarray) -> Figure:
+    figure, [axes] = _figure(1)
+    for name, score in ranked.items():
+        caught, reviewed = _reviewed(is_fraud, score)
+        _line(axes, name, caught / caught[-1], caught / reviewed)
     base_rate = is_fraud.mean()
-    axes[0].axhline(base_rate, color=_GREY, ls=":", label=f"base rate, {base_rate:.1%}")
-    is_alert = is_anomaly(ranked[FOREST], np.inf if threshold is None else threshold)
+    axes.axhline(base_rate, color=_GREY, ls=":", label=f"base rate, {base_rate:.1%}")
     if is_alert.any():
         recall, precision = is_alert[is_fraud].mean(), is_fraud[is_alert].mean()
         words = f"forest at its threshold:\nprecision {precision:.0%}, recall {recall:.0%}"
-        axes[0].plot(recall, precision, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
-    axes[0].set(xlabel="recall: share of the fraud rows that is found", ylabel="precision: share of fraud among alerts")
-    _format_percent(axes[0].xaxis, axes[0].yaxis)
-    axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
-    axes[0].legend(loc="upper right", framealpha=0.9)
+        axes.plot(recall, precision, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
+    axes.set(xlabel="recall: share of the fraud rows that is found", ylabel="precision: share of fraud among alerts")
+    _finish(axes, "upper right")
     return figure
 
 
@@ -81,12 +102,11 @@ def _alerts_per_day(
     capacities = np.unique(np.geomspace(1, most, 60).round())
     same = np.zeros(len(day), np.intp)
     for name, score in ranked.items():
-        colour, dashes = _LOOKS[name]
         queue = weighted(review_queue(score, is_fraud, np.zeros(len(day)), same, day), np.ones((1, 1)))
         found = [capacity_metrics(queue, np.full_like(queue.size, capacity), at="") for capacity in capacities]
         for panel, metric in zip(axes, ("precision", "recall"), strict=True):
-            values = [float(one[f"{metric}_at_"][0]) for one in found]
-            panel.plot(capacities, values, color=colour, ls=dashes, label=SCORER_WORDS[name])
+            values = np.array([float(one[f"{metric}_at_"][0]) for one in found])
+            _line(panel, name, capacities, values)
     axes[0].axhline(is_fraud.mean(), color=_GREY, ls=":", label="base rate")
     for panel, metric in zip(axes, ("precision", "recall"), strict=True):
         panel.axvline(alerts_per_day, color=_GREY, lw=1, label=f"{alerts_per_day:,} a day")
@@ -114,6 +134,18 @@ def _scores_by_label(is_fraud: np.ndarray, score: np.ndarray, *, threshold: floa
     _format_percent(axes[0].yaxis)
     axes[0].legend(loc="upper right")
     return figure
+
+
+def _line(axes: Axes, scorer: str, x: np.ndarray, y: np.ndarray) -> None:
+    colour, dashes = _LOOKS[scorer]
+    axes.plot(x, y, color=colour, ls=dashes, label=SCORER_WORDS[scorer])
+
+
+def _finish(axes: Axes, legend: Literal["lower right", "upper right"]) -> None:
+    """Show both axes from 0 to 100 %, and a legend."""
+    _format_percent(axes.xaxis, axes.yaxis)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc=legend, framealpha=0.9)
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:

@@ -129,6 +129,13 @@ def ranking_metrics(queue: WeightedQueue) -> dict[str, np.ndarray]:
     }
 
 
+def average_precision(score: np.ndarray, is_fraud: np.ndarray) -> float:
+    """Return the average precision of a score on labelled rows, one at least of them fraud, as they are."""
+    nothing = np.zeros(len(score), np.intp)
+    queue = review_queue(score, is_fraud, nothing.astype(np.float64), nothing)
+    return float(ranking_metrics(weighted(queue, np.ones((1, 1))))["average_precision"][0])
+
+
 def capacity_metrics(queue: WeightedQueue, capacity: np.ndarray, *, at: str) -> dict[str, np.ndarray]:
     """Return what reviewing the first `capacity` rows of each part, shape (k, n_parts), finds.
 

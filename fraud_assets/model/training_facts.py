@@ -117,6 +117,14 @@ class TrainingFacts(TrainingWindow):
     same_trees_as: str = ""
     """The version whose trees these are, under another threshold; empty where they were trained anew."""
 
+    def summary(self, version: str) -> str:
+        """Say in a sentence what the version was trained on, and how."""
+        trees = f"{self.n_estimators} trees" + (f" of version {self.same_trees_as}" if self.same_trees_as else "")
+        return (
+            f"Version {version}: an Isolation Forest of {trees}, trained without labels on {self.training_rows:,} rows "
+            f"of {self.train_start} to {self.train_end}; {self.alert_share:.2%} of them lie above its threshold."
+        )
+
     def as_tags(self) -> dict[str, str]:
         """Return the facts as texts by their names; an empty one is left out."""
         return {name: str(value) for name, value in vars(self).items() if value != ""}

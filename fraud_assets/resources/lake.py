@@ -18,7 +18,7 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
@@ -26,15 +26,14 @@ from filelock import FileLock
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.run_locks import hold_run_lock
+from fraud_assets.resources.spill import spill_folder
 from fraud_assets.resources.tables import TABLES, Table
 from fraud_assets.sql import DUCKDB_TYPES, identifier, literal
 
 BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
 
-_FILES: Final = WriterProperties(
-    compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=64 * 1024
-)
+_FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
 """How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
 given up: constant columns keep theirs, columns of which no two values are alike do not pay for one."""
 
@@ -85,8 +84,8 @@ class Lake(dg.ConfigurableResource):
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:
         """Give an in-memory DuckDB connection in UTC and close it, also after an error."""
-        with self.duckdb.get_connection() as connection, connection:
-            connection.execute("SET TimeZone = 'UTC'")
+        with spill_folder(Path(self.data_dir)) as folder, self.duckdb.get_connection() as connection, connection:
+            connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {literal(folder)}")
             yield connection
 
     @contextmanager
@@ -162,10 +161,9 @@ class Lake(dg.ConfigurableResource):
             LakeError: the data directory cannot be written.
         """
         with _writing(self.location(table)), prefetched(rows) as stream:
-            self._create(table)
             try:
                 write_deltalake(
-                    self.location(table),
+                    self._prepare(table),
                     stream,
                     mode="overwrite",
                     predicate=f"{table.partition_by} = {literal(key)}",
@@ -181,12 +179,9 @@ class Lake(dg.ConfigurableResource):
     # What readers open
 
     def publish_views(self) -> Path:
-        """Make `fraud.duckdb` show the latest versions where the tables lie now, see `reader_views`; return its path.
+        """Make `fraud.duckdb` show the latest versions where the tables lie now, if it does not yet; return its path.
 
-        Nothing is written where it shows them already.
-
-        Raises:
-            LakeError: the data directory cannot be written.
+        Raises LakeError where the data directory cannot be written.
         """
         path = self._folder / READER_DATABASE
         if not self.views_are_current():
@@ -241,14 +236,39 @@ class Lake(dg.ConfigurableResource):
             raise _of_other_columns(self.location(table))
         return opened
 
-    def _create(self, table: Table) -> None:
-        if self._open(table) is not None:
-            return
+    def _prepare(self, table: Table) -> DeltaTable:
+        """Make the table; give one of an earlier release today's words, and NOT NULL, which its rows are already.
+
+        That writes to the log alone, once. Whoever writes to the table meanwhile has to write again.
+        """
+        opened = self._open(table)
+        if opened is not None and _is_described(opened, table):
+            return opened
         path = Path(self.location(table))
         path.mkdir(parents=True, exist_ok=True)
         # One after the other: Delta would let a second one through, and refuse those who write meanwhile.
         with FileLock(path.with_name(f".{path.name}.lock")):
-            DeltaTable.create(path, schema=table.schema, mode="ignore", partition_by=[table.partition_by])
+            DeltaTable.create(
+                path,
+                schema=table.schema,
+                mode="ignore",
+                partition_by=[table.partition_by],
+                name=table.address,
+                description=table.description,
+            )
+            opened = DeltaTable(path)
+            if not _is_described(opened, table):
+                opened.alter.set_table_name(table.address)
+                opened.alter.set_table_description(table.description)
+                # Replaces the files of no partition, and with them the schema.
+                schema, none = Schema.from_arrow(table.schema), [(table.partition_by, "in", [])]
+                opened.create_write_transaction([], "overwrite", schema, [table.partition_by], none)
+        return DeltaTable(path)
+
+
+def _is_described(opened: DeltaTable, table: Table) -> bool:
+    schema = Schema.from_arrow(table.schema)
+    return (opened.schema(), opened.metadata().description) == (schema, table.description)
 
 
 def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
@@ -256,9 +276,8 @@ def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
 
     What DuckDB needs beyond `memory` it puts on the data directory's disk for as long as the connection lives.
     """
-    config: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(data_dir / ".spill")}
-    # Else what DuckDB no longer uses stays with the process, beside what Arrow and numpy need next.
-    config["allocator_background_threads"] = True
+    # Without the second, what DuckDB no longer uses stays with the process, while Arrow and numpy ask for more.
+    config: dict[str, Any] = {"memory_limit": memory, "allocator_background_threads": True}
     return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:", connection_config=config))
 
 
@@ -267,9 +286,7 @@ def batches(connection: DuckDBPyConnection, relation: str, schema: pa.Schema) ->
     reader = connection.sql(f"FROM {relation}").to_arrow_reader(BATCH_ROWS)
     if [(field.name, field.type) for field in reader.schema] != [(field.name, field.type) for field in schema]:
         raise TypeError(f"{relation} has\n{reader.schema}\nwhere the table has\n{schema}")
-    return pa.RecordBatchReader.from_batches(
-        schema, (pa.record_batch(batch.columns, schema=schema) for batch in reader)
-    )
+    return pa.RecordBatchReader.from_batches(schema, (pa.record_batch(one.columns, schema=schema) for one in reader))
 
 
 @contextmanager

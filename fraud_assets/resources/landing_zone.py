@@ -35,7 +35,16 @@ _OUTSIDE: Final = "is outside the source's partitions"
 
 
 class NothingLandedError(FraudAssetsError):
-    """Nothing landed for a partition; the message names the command that lands files."""
+    """Nothing landed where it is needed; the message names the command that lands files."""
+
+    def __init__(self, what: str, source: Source) -> None:
+        super().__init__(f"{what}. {how_to_land(source)}")
+
+
+def how_to_land(source: Source) -> str:
+    """Say by which command files of a feed land."""
+    synthetic = ", or synthetic ones with `fraud-assets simulate`" if source.name == "simulated" else ""
+    return f"Land files with `fraud-assets land FILE`{synthetic}."
 
 
 @dataclass(frozen=True)
@@ -117,10 +126,7 @@ class LandingZone(dg.ConfigurableResource):
         record_grain(Path(self.data_dir), self.source)
         files = self._look([key]).partitions.get(key, ())
         if not files:
-            raise NothingLandedError(
-                f"Nothing landed for {key} in {self.folder}. "
-                "Land files with `fraud-assets land FILE`, or synthetic ones with `fraud-assets simulate`."
-            )
+            raise NothingLandedError(f"Nothing landed for {key} in {self.folder}", self.source)
         return files
 
     def label_files(self) -> tuple[LandedFile, ...]:

@@ -21,6 +21,9 @@ from fraud_assets.sql import identifier, literal
 READER_DATABASE: Final = "fraud.duckdb"
 """File name of the read-only views; a reader opens it with any DuckDB client."""
 
+_STORAGE_VERSION: Final = "v1.0.0"
+"""The format of the file: every DuckDB from 1.0 on opens it, also those that tools bring along."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -38,23 +41,33 @@ def publish(path: Path, current: Callable[[], Iterable[View]]) -> None:
     Readers keep what they opened and nobody waits. `current` is called inside the lock, so that a slow publisher cannot
     take the file back in time.
     """
-    with FileLock(path.with_name(f".{path.name}.lock")), replacing(path) as fresh, duckdb.connect(fresh) as connection:
-        connection.begin()  # one transaction, or each statement waits for the disk
-        connection.execute(
-            "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
-        )
-        as_of = datetime.now(tz=UTC)
-        for view in current():
-            table = view.table
-            connection.execute(
-                "INSERT INTO tables VALUES (?, ?, ?, ?, ?)",
-                [table.address, view.version, as_of, table.grain, view.location],
-            )
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.group}")
-            connection.execute(f"CREATE VIEW {table.address} AS {view.query}")
-            for name, meaning in table.meanings.items():
-                connection.execute(f"COMMENT ON COLUMN {table.address}.{identifier(name)} IS {literal(meaning)}")
-        connection.commit()
+    with FileLock(path.with_name(f".{path.name}.lock")), duckdb.connect() as connection:
+        for left in path.parent.glob(f".{path.name}.*.tmp*"):
+            left.unlink(missing_ok=True)  # Who made it died: nobody else writes while this lock is held.
+        with replacing(path) as fresh:
+            connection.execute(f"ATTACH {literal(str(fresh))} AS fresh (STORAGE_VERSION '{_STORAGE_VERSION}')")
+            connection.execute("USE fresh")
+            connection.begin()  # one transaction, or each statement waits for the disk
+            _write(connection, current())
+            connection.commit()
+            connection.execute("USE memory")
+            connection.execute("DETACH fresh")
+
+
+def _write(connection: DuckDBPyConnection, views: Iterable[View]) -> None:
+    connection.execute(
+        "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
+    )
+    as_of = datetime.now(tz=UTC)
+    for view in views:
+        table = view.table
+        values = [table.address, view.version, as_of, table.grain, view.location]
+        connection.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?)", values)
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.group}")
+        connection.execute(f"CREATE VIEW {table.address} AS {view.query}")
+        connection.execute(f"COMMENT ON VIEW {table.address} IS {literal(table.description)}")
+        for name, meaning in table.meanings.items():
+            connection.execute(f"COMMENT ON COLUMN {table.address}.{identifier(name)} IS {literal(meaning)}")
 
 
 @contextmanager
@@ -66,12 +79,17 @@ def open_views(path: Path) -> Iterator[DuckDBPyConnection]:
 
 
 def published(path: Path) -> list[tuple[str, int | None, str]] | None:
-    """Return name, version and location of what the views show, by name; None where they cannot be read.
+    """Return name, version and location of what the views show, by name; None where they have to be written.
 
-    They cannot where the file is missing, damaged, of another release, or opened by someone for writing.
+    They have to where the file is missing, damaged, of another release or format, or opened by someone for writing.
     """
     try:
         with open_views(path) as connection:
-            return connection.execute("SELECT name, version, location FROM tables ORDER BY ALL").fetchall()
+            return connection.execute(
+                "SELECT name, version, location FROM tables, duckdb_databases() AS file "
+                "WHERE file.database_name = current_database() AND starts_with(file.tags['storage_version'], ?) "
+                "ORDER BY ALL",
+                [_STORAGE_VERSION],
+            ).fetchall()
     except duckdb.Error:
         return None

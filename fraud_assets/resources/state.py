@@ -44,6 +44,7 @@ def read_state(
         rescore_days=rescore_days,
         evaluation=_evaluation(lake, model_registry, landing.labels, built),
         prod_taken_away=prod_taken_away,
+        prod_problem="" if prod_version is None else model_registry.problem_with(prod_version),
     )
 
 

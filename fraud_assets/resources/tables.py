@@ -30,6 +30,11 @@ class Table:
         return f"{self.group}.{self.name}"
 
     @property
+    def description(self) -> str:
+        """What a row of it is, as a sentence."""
+        return f"One row is {self.grain}."
+
+    @property
     def meanings(self) -> dict[str, str]:
         """What each column means, in words."""
         return meanings(self.schema)
@@ -72,7 +77,7 @@ PARTITION_BUILDS: Final = Table(
     pa.schema(
         [
             *(
-                SILVER_TRANSACTIONS.schema.field(name).with_nullable(False)
+                SILVER_TRANSACTIONS.schema.field(name)
                 for name in ("input_version", "lookback_version", "tail_version", "silver_version")
             ),
             column("landed_rows", pa.int64(), "Records in the partition's landed files."),
@@ -81,7 +86,7 @@ PARTITION_BUILDS: Final = Table(
                 "quarantined_rows", pa.int64(), "Rows that were refused; landed_rows = silver_rows + quarantined_rows."
             ),
             column("built_at", UTC_MICROSECONDS, "When the partition was built (UTC)."),
-            SILVER_TRANSACTIONS.schema.field("partition_key").with_nullable(False),
+            SILVER_TRANSACTIONS.schema.field("partition_key"),
         ]
     ),
 )

@@ -1,5 +1,6 @@
 """Whether every landed row is somewhere: the evaluator behind `rows_are_accounted_for`. Opens no table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -33,3 +34,14 @@ def account_for_rows(con: duckdb.DuckDBPyConnection, *, builds: str, silver: str
             if landed != good + refused
         },
     )
+
+
+def shares_over_limit(builds: Mapping[str, Mapping[str, int]], *, limit: float) -> dict[str, float]:
+    """Return the share of quarantined rows of each partition where it lies above the limit.
+
+    Args:
+        builds: `landed_rows` and `quarantined_rows` by partition.
+        limit: a share of the landed rows.
+    """
+    shares = {key: build["quarantined_rows"] / max(build["landed_rows"], 1) for key, build in builds.items()}
+    return {key: share for key, share in shares.items() if share > limit}

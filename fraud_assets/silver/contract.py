@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import duckdb
 import pyarrow as pa
 
+from fraud_assets.columns import UTC_MICROSECONDS, column
 from fraud_assets.sql import DUCKDB_TYPES
 
 if TYPE_CHECKING:
@@ -82,33 +83,30 @@ FEATURES: Final = (
 
 FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 
-
-def _field(name: str, type_: pa.DataType, meaning: str) -> pa.Field:
-    return pa.field(name, type_, metadata={"comment": meaning})
-
-
 _TEXT: Final = pa.string()
 
-_INPUT: Final = _field(
+_INPUT: Final = column(
     "input_version", _TEXT, "The landed files, the source file and the contract that the partition was built from."
 )
-_PARTITION: Final = _field("partition_key", _TEXT, "The day or hour the row belongs to.")
+_PARTITION: Final = column("partition_key", _TEXT, "The day or hour the row belongs to.")
 
 
 def silver_schema() -> pa.Schema:
     """Return the schema of `silver.silver_transactions_base`: one row per transaction, with comments."""
     return pa.schema(
         [
-            _field("TransactionID", _TEXT, "The source's id of the transaction, as text; unique within its partition."),
-            _field("event_timestamp", pa.timestamp("us", tz="UTC"), "When the transaction happened, in UTC."),
-            _field("card_id", _TEXT, "The card, as the source identifies it."),
-            _field("ProductCD", _TEXT, "The product or category that was bought."),
-            *(_field(feature.name, _ARROW_TYPES[feature.type], feature.meaning) for feature in FEATURES),
-            _field("isFraud", pa.int32(), "The label: 1 fraud, 0 not, null where it is not known (yet)."),
+            column("TransactionID", _TEXT, "The source's id of the transaction, as text; unique within its partition."),
+            column("event_timestamp", UTC_MICROSECONDS, "When the transaction happened, in UTC."),
+            column("card_id", _TEXT, "The card, as the source identifies it."),
+            column("ProductCD", _TEXT, "The product or category that was bought."),
+            *(column(feature.name, _ARROW_TYPES[feature.type], feature.meaning) for feature in FEATURES),
+            column(
+                "isFraud", pa.int32(), "The label: 1 fraud, 0 not, null where it is not known (yet).", nullable=True
+            ),
             _INPUT,
-            _field("lookback_version", _TEXT, "Digest of the previous partition's last window, as looked back on."),
-            _field("tail_version", _TEXT, "Digest of this partition's last window, for the next one to look back on."),
-            _field("silver_version", _TEXT, "Digest of what is scored in the partition; the label is no part of it."),
+            column("lookback_version", _TEXT, "Digest of the previous partition's last window, as looked back on."),
+            column("tail_version", _TEXT, "Digest of this partition's last window, for the next one to look back on."),
+            column("silver_version", _TEXT, "Digest of what is scored in the partition; the label is no part of it."),
             _PARTITION,
         ]
     )
@@ -118,10 +116,10 @@ def quarantine_schema() -> pa.Schema:
     """Return the schema of `silver.quarantined_transactions`: one row per refused row."""
     return pa.schema(
         [
-            _field("file", _TEXT, "The landed file that the row came in."),
-            _field("line", pa.int64(), "Its line in a CSV file, its row number in a Parquet file, counted from 1."),
-            _field("reasons", pa.list_(_TEXT), "Every reason why the row is not in Silver."),
-            _field("raw_row", _TEXT, "The raw row as JSON, or the raw text where the record could not be delimited."),
+            column("file", _TEXT, "The landed file that the row came in."),
+            column("line", pa.int64(), "Its line in a CSV file, its row number in a Parquet file, counted from 1."),
+            column("reasons", pa.list_(_TEXT), "Every reason why the row is not in Silver."),
+            column("raw_row", _TEXT, "The raw row as JSON, or the raw text where the record could not be delimited."),
             _INPUT,
             _PARTITION,
         ]

@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from fraud_assets.digests import digest_lines
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.partition_keys import KEY_FORMATS, Grain, bounds, key_of
+from fraud_assets.partition_keys import KEY_FORMATS, LENGTHS, Grain, bounds, key_of
 from fraud_assets.silver.expressions import ExpressionError, find_columns, typed
 from fraud_assets.silver.numbers import number
 from fraud_assets.sql import identifier, literal
@@ -58,12 +58,21 @@ class Partitions(_Section):
     grain: Grain
     start: date
     end: date | None = None
+    late_after_hours: Annotated[float | None, Field(gt=0)] = None
+    """An open feed of which nothing was built for so long is late. Default: two partitions' length."""
 
     @model_validator(mode="after")
     def _end_follows_start(self) -> "Partitions":
         if self.end is not None and self.end <= self.start:
             raise ValueError("end must be later than start")
         return self
+
+    @property
+    def late_after(self) -> timedelta | None:
+        """How long nothing may land before an open feed is late; None for a feed that has an end."""
+        if self.end is not None:
+            return None
+        return timedelta(hours=self.late_after_hours) if self.late_after_hours else 2 * LENGTHS[self.grain]
 
 
 class Rules(_Section):
@@ -153,7 +162,7 @@ class Source(_Section):
         """
         meaning = self.model_dump(
             mode="json",
-            exclude={"name": True, "description": True, "partitions": {"start", "end"}},
+            exclude={"name": True, "description": True, "partitions": {"start", "end", "late_after_hours"}},
             exclude_defaults=True,
         )
         return digest_lines([json.dumps(meaning, sort_keys=True)])
@@ -224,7 +233,7 @@ class Source(_Section):
                 column: identifier(text.strip()) if text.strip().lower() in known else text
                 for column, text in self.columns.items()
             }
-            self._of_files[known] = Source(**dict(self) | {"columns": columns})
+            self._of_files[known] = Source.model_validate(self.model_dump() | {"columns": columns})
         return self._of_files[known]
 
     def cell(self, raw_column: str, kind: str) -> str:

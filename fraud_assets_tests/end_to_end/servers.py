@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -11,15 +12,19 @@ from pathlib import Path
 
 
 @contextmanager
-def serve(command: list[str], address: str, *, folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Run a server until the block ends; give its log once the address answers."""
-    path = folder / "server.log"
-    with path.open("w") as log:
+def serve(
+    command: list[str], address: str | None, *, folder: Path, environment: Mapping[str, str], log: str = "server.log"
+) -> Iterator[Path]:
+    """Run a server until the block ends; give its log once the address, if it has one, answers."""
+    path = folder / log
+    with path.open("w") as out:
         server = subprocess.Popen(
-            command, cwd=folder, env=dict(environment), stdout=log, stderr=log, start_new_session=True
+            command, cwd=folder, env=dict(environment), stdout=out, stderr=out, start_new_session=True
         )
         try:
-            wait_until(lambda: _answers(address), f"{command} to answer", log=path)
+            if address:
+                wait_until(lambda: server.poll() is not None or _answers(address), f"{command} to answer", log=path)
+                assert server.poll() is None, f"{command} ended\n{path.read_text()[-3000:]}"
             yield path
         finally:
             os.killpg(server.pid, signal.SIGTERM)
@@ -28,6 +33,12 @@ def serve(command: list[str], address: str, *, folder: Path, environment: Mappin
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, log: Path, seconds: int = 240) -> None:

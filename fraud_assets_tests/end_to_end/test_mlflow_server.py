@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -16,18 +15,12 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
 from fraud_assets_tests.depth import FULL
-from fraud_assets_tests.end_to_end.servers import serve
+from fraud_assets_tests.end_to_end.servers import a_free_port, serve
 from fraud_assets_tests.platform import TestPlatform
 
 pytestmark = pytest.mark.skipif(not FULL, reason="starts servers: make verify")
 
 DAY = "2026-01-04"
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -64,8 +57,9 @@ def test_a_training_against_a_server_is_tracked_evaluated_promoted_and_served_as
     assert run_id is not None
     run = registry._client().get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["labelled_rows"] > 0
-    assert registry.run_url(run.info) == f"{tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+    assert run.data.metrics["rows/labelled_rows"] > 0
+    page = f"{tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    assert registry.run_url(run.info) == page
     assert registry.signature_matches("1")  # after the files were fetched and compared
 
     with platform.lake.connect() as connection:

@@ -1,6 +1,7 @@
 """Training and promotion as a reviewer asks about them: which data, which code, why this version, what if it is bad."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -130,14 +131,34 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     assert metadata["mlflow_run_id"] == dagster_run.tags["fraud_assets/mlflow_run_id"] == run_id
     assert run.data.tags["dagster_run_id"] == second["dagster_run_id"] == result.run_id
     assert metadata["threshold"] == float(second["threshold"]) > 0.0
+    page = f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+    assert metadata["mlflow_run"] == f"{page}?workflowType=machine_learning"
+    assert f"(http://127.0.0.1:3000/runs/{result.run_id})" in run.data.tags["mlflow.note.content"]
     assert run.data.params["training_data_version"] == metadata["training_data_version"]
     assert run.inputs is not None
-    [data] = run.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == (
-        "silver.silver_transactions_base",
-        second["training_data_version"],
+    # What was trained on and what was evaluated on are datasets, linked to the model and to what was measured on them.
+    [(labels_version,)] = scored_platform.rows(
+        "SELECT DISTINCT labels_version FROM {t} WHERE model_version = '2'", t=EVALUATION_METRICS
     )
-    assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
+    used = {one.tags[0].value: (one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    assert used == {
+        "training": ("training rows of silver.silver_transactions_base", second["training_data_version"]),
+        "evaluation": ("evaluation rows of silver.silver_transactions_base", labels_version),
+    }
+    assert run.outputs is not None
+    model = registry._client().get_logged_model(run.outputs.model_outputs[0].model_id)
+    measured_on = {one.key: one.dataset_name for one in model.metrics or ()}
+    assert measured_on["training/alert_rate"] == used["training"][0]
+    assert measured_on["forest/roc_auc"] == measured_on["best_column/roc_auc"] == used["evaluation"][0]
+    assert [one.model_id for one in run.inputs.model_inputs] == [model.model_id]
+    assert run.data.metrics["forest/alert_rate"] == shown(result, "evaluation_metrics")["alert_rate"]
+    # The run says what it is, and from which code.
+    assert run.info.run_name == "training of version 2"
+    assert "Version 2: an Isolation Forest of 200 trees of version 1" in run.data.tags["mlflow.note.content"]
+    assert "labelled rows of 2026-01-" in run.data.tags["mlflow.note.content"]
+    assert run.data.tags["mlflow.source.name"] == "fraud_assets"
+    pictures = [Path(one.path).name for one in registry._client().list_artifacts(run_id, "pictures")]
+    assert {"ROC_curve.png", "precision-recall_curve.png"} < set(pictures)
 
     # Gold follows: same scores, fewer anomalies.
     anomalies = "SELECT sum(fraud_score), count(*) FILTER (is_anomaly) FROM {t} WHERE partition_key = '2026-01-03'"

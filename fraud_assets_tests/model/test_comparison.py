@@ -7,7 +7,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fraud_assets.model import rows as silver_rows
-from fraud_assets.model.comparison import MINIMUM_LEARNT_FRAUD_ROWS, rule_score, supervised_scores
+from fraud_assets.model.comparison import (
+    MINIMUM_LEARNT_FRAUD_ROWS,
+    best_column,
+    compare,
+    rule_score,
+    supervised_scores,
+)
+from fraud_assets.model.evaluation import Scores
 from fraud_assets.model.rows import read_reference_rows
 from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
 
@@ -38,8 +45,7 @@ def test_too_little_to_learn_from_is_said(n: int, frauds: int) -> None:
     found = supervised_scores(silver(n, frauds=frauds), silver(10, frauds=1))
     assert found.values is None
     assert found.not_measurable == (
-        f"{frauds} fraud rows of {n} labelled ones in the training window are not enough to learn from, "
-        "50 and others are needed"
+        f"{frauds} of {n} labelled training rows are fraud, 50 are needed, and others, to learn from"
     )
 
 
@@ -72,3 +78,53 @@ def test_the_rule_is_rank_plus_two_for_abroad_plus_four_tenths_per_transaction()
         }
     )
     assert rule_score(features).tolist() == pytest.approx([0.25 + 0.4, 1.0 + 0.4, 0.625 + 2.4, 0.625 + 2.0])
+
+
+def evaluated(*, frauds: int = 100, seed: int = 0) -> pd.DataFrame:
+    rows = silver(1_000, frauds=frauds, seed=seed)
+    return rows.assign(card_id=[str(at % 300) for at in range(len(rows))])
+
+
+def test_the_best_column_ranks_best_by_itself_in_either_direction() -> None:
+    [(name, found)] = best_column(evaluated()).items()  # frauds have the smallest amounts
+    assert name == "best column: TransactionAmt, lowest first"
+    assert found.values is not None
+    assert (found.values == -evaluated()["TransactionAmt"]).all()
+    [(name, _)] = best_column(evaluated().assign(TransactionAmt=lambda rows: -rows["TransactionAmt"])).items()
+    assert name == "best column: TransactionAmt, highest first"
+    is_fraud = evaluated()["isFraud"].to_numpy()
+    [(name, _)] = best_column(evaluated().assign(TransactionAmt=1.0, product_diversity_5min=is_fraud)).items()
+    assert name == "best column: product_diversity_5min, highest first"
+
+
+def test_rows_without_a_label_do_not_choose_the_best_column() -> None:
+    rows = evaluated()
+    unknown = rows.assign(isFraud=np.nan, TransactionAmt=0.0)  # with labels, they would come before every fraud
+    [(name, found)] = best_column(pd.concat([rows, *[unknown] * 3], ignore_index=True)).items()
+    assert name == "best column: TransactionAmt, lowest first"
+    assert found.values is not None
+    assert len(found.values) == 4 * len(rows)
+
+
+@pytest.mark.parametrize("frauds", [0, 1_000])
+def test_labels_of_one_kind_choose_no_column(frauds: int) -> None:
+    [(name, found)] = best_column(evaluated(frauds=frauds)).items()
+    assert (name, found.values) == ("best column", None)
+    assert found.not_measurable == "no column can be chosen without fraud and other rows"
+
+
+def test_the_forest_stands_beside_everything_that_answers_whether_it_is_worth_it() -> None:
+    rows = evaluated(seed=1)
+    forest = Scores(-rows["TransactionAmt"].to_numpy(float), threshold=0.0)
+    evaluation, scorers = compare(
+        rows, evaluated(), candidate=forest, production={"6": Scores(np.zeros(1_000))}, alerts_per_day=20
+    )
+    best = "best column: TransactionAmt, lowest first"
+    assert list(scorers) == ["forest", "version 6", "rule", "amount", best, "reference"]
+    assert list(evaluation.estimates) == ["rows", *scorers, "forest minus version 6"]
+    assert evaluation.estimate("amount", "roc_auc").value == pytest.approx(
+        1 - (evaluation.estimate(best, "roc_auc").value or 0)
+    )
+    assert evaluation.estimates[best] == {
+        name: estimate for name, estimate in evaluation.estimates["forest"].items() if name != "alert_rate"
+    }

@@ -38,9 +38,9 @@ UNKNOWN = {"reference": Scores(None, not_measurable="too few frauds to learn fro
         pytest.param(ROWS.assign(partition_key="2026-01-05-07"), {"forest": FOREST}, id="one hour of one day"),
     ],
 )
-def test_three_pictures_of_the_width_of_a_page_are_drawn(rows: pd.DataFrame, scorers: dict[str, Scores]) -> None:
+def test_four_pictures_of_the_width_of_a_page_are_drawn(rows: pd.DataFrame, scorers: dict[str, Scores]) -> None:
     drawn = draw(rows, scorers, alerts_per_day=100)
-    assert list(drawn) == ["precision and recall", "alerts per day", "scores by label"]
+    assert list(drawn) == ["ROC curve", "precision-recall curve", "alerts per day", "scores by label"]
     for png in drawn.values():
         assert Image.open(BytesIO(png)).size == (700, 420)
         assert len(png) < 60_000

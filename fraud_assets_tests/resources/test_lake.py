@@ -1,5 +1,6 @@
 """The lake on real Delta tables and real processes: nothing torn, nobody waits, errors that say what to do."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 
 from fraud_assets.resources.lake import (
@@ -26,7 +29,14 @@ from fraud_assets.resources.lake import (
     open_lake,
     prefetched,
 )
-from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, RAW_TRANSACTIONS, TABLES, Table
+from fraud_assets.resources.tables import (
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    RAW_TRANSACTIONS,
+    SILVER_TRANSACTIONS,
+    TABLES,
+    Table,
+)
 from fraud_assets_tests.depth import cases
 
 NOTES = Table(
@@ -513,10 +523,30 @@ def test_views_of_a_data_directory_that_moved_are_not_current(lake: Lake, tmp_pa
     lake.publish_views()
     moved = open_lake(Path(lake.data_dir).rename(tmp_path / "moved"))
     assert not moved.views_are_current()
+    with moved.read_views() as connection, pytest.raises(duckdb.IOException, match="No files found"):
+        connection.execute("FROM gold.fraud_predictions")
     moved.publish_views()
     assert moved.views_are_current()
     with moved.read_views() as connection:
         assert connection.execute("SELECT count(*) FROM gold.fraud_predictions").fetchall() == [(1,)]
+
+
+def test_views_of_a_copied_data_directory_are_not_current_and_then_show_the_copys_rows(
+    lake: Lake, tmp_path: Path
+) -> None:
+    def shown(lake: Lake) -> list[tuple[Any, ...]]:
+        with lake.read_views() as connection:
+            return connection.execute("SELECT model_version FROM gold.fraud_predictions").fetchall()
+
+    key = "2026-01-05"
+    lake.replace_partition(PREDICTIONS, key, one_row(PREDICTIONS, key, model_version="1"), provenance={})
+    lake.publish_views()
+    copied = open_lake(Path(shutil.copytree(lake.data_dir, tmp_path / "copy")))
+    lake.replace_partition(PREDICTIONS, key, one_row(PREDICTIONS, key, model_version="2"), provenance={})
+    assert not copied.views_are_current()
+    copied.publish_views()
+    shutil.rmtree(lake.data_dir)
+    assert shown(copied) == [("1",)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database", None])
@@ -731,6 +761,61 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         assert table.partition_by in table.schema.names
         assert all(table.meanings.values())
     assert PARTITION_BUILDS.partition_by == "partition_key"
+
+
+def test_a_table_says_what_it_is_to_every_delta_reader(lake: Lake) -> None:
+    for table in TABLES:
+        lake.replace_partition(table, "2026-01-05", one_row(table, "2026-01-05"), provenance={})
+        stored = DeltaTable(path_of(lake, table))
+        assert (stored.metadata().name, stored.metadata().description) == (table.address, table.description)
+        assert {field.name: field.metadata["comment"] for field in stored.schema().fields} == table.meanings
+        assert {field.name: field.nullable for field in stored.schema().fields} == {
+            field.name: field.nullable for field in table.schema
+        }
+
+
+def test_pandas_reads_one_version_through_delta_and_too_many_rows_of_the_folder(lake: Lake) -> None:
+    for author in ("ann", "bob"):
+        put(lake, author, [1, 2])
+    assert DeltaTable(path_of(lake, NOTES)).to_pandas()["author"].tolist() == ["bob", "bob"]
+    assert sorted(pd.read_parquet(path_of(lake, NOTES))["author"]) == ["ann", "ann", "bob", "bob"]
+
+
+def test_only_silvers_label_may_be_null(lake: Lake) -> None:
+    assert [field.name for field in SILVER_TRANSACTIONS.schema if field.nullable] == ["isFraud"]
+    columns = [
+        pa.nulls(1, field.type) if field.name in ("isFraud", "card_id") else column
+        for field, column in zip(SILVER_TRANSACTIONS.schema, one_row(SILVER_TRANSACTIONS, "k").columns, strict=True)
+    ]
+    rows = pa.table(columns, schema=pa.schema([field.with_nullable(True) for field in SILVER_TRANSACTIONS.schema]))
+    with pytest.raises(DeltaError, match="validation check"):
+        lake.replace_partition(SILVER_TRANSACTIONS, "k", rows, provenance={})
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.address)
+def test_a_table_of_a_release_before_is_read_and_takes_todays_words_without_a_row_being_written(
+    lake: Lake, table: Table
+) -> None:
+    first, second = "2026-01-05", "2026-01-06"
+    # Other words, NULL allowed everywhere, and neither name nor description.
+    older = pa.schema([pa.field(field.name, field.type, metadata={"comment": "old words"}) for field in table.schema])
+    path = path_of(lake, table)
+    DeltaTable.create(path, schema=older, partition_by=[table.partition_by])
+    for key in (first, second):
+        write_deltalake(path, one_row(table, key).cast(older), mode="append")
+    assert list(lake.partition_states(table, [])) == [second, first]
+    before = lake.rows(table, keys=[first])
+
+    lake.replace_partition(table, second, one_row(table, second), provenance={})
+    lake.replace_partition(table, second, one_row(table, second).slice(0, 0), provenance={})
+
+    assert lake.rows(table) == before
+    stored = DeltaTable(path)
+    assert stored.schema() == DeltaSchema.from_arrow(table.schema)
+    assert (stored.metadata().name, stored.metadata().description) == (table.address, table.description)
+    assert stored.version() == 7  # Made, two rows, words, name, description, and two partitions replaced.
+    assert stored.metadata().partition_columns == [table.partition_by]
+    assert (stored.protocol().min_reader_version, stored.protocol().min_writer_version) == (1, 2)
 
 
 def test_a_table_of_other_columns_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.resources.models import registration
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.registration import RegistrationError
-from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
+from fraud_assets.resources.models.registry import ForeignVersionError, ModelRegistry, NoModelError
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.models.version_files import TamperedVersionError
 from fraud_assets.silver.contract import as_features
@@ -480,11 +480,11 @@ def test_a_missing_and_an_added_file_are_found_too(whole_version, tampered, chan
         load_pyfunc(whole_version, "1")
 
 
-def test_a_version_without_a_digest_is_not_loaded(whole_version, tampered):
+def test_a_version_without_a_digest_is_foreign_and_not_loaded(whole_version, tampered):
     digest = whole_version.version_tags("1")["files_digest"]
     whole_version.set_version_tag("1", "files_digest", None)
     try:
-        with pytest.raises(TamperedVersionError, match=r"without a digest.*training_job"):
+        with pytest.raises(ForeignVersionError, match=r"not registered by fraud_assets.*rollback.*training_job"):
             whole_version.load_pipeline("1")
     finally:
         whole_version.set_version_tag("1", "files_digest", digest)
@@ -517,6 +517,29 @@ def test_a_version_keeps_how_its_training_rows_were_distributed(whole_version, f
     assert kept["quantiles"]["TransactionAmt"][-1] == features["TransactionAmt"].max()
     run_id = whole_version._client().get_model_version(NAME, "1").run_id
     assert "training_distribution.json" in [file.path for file in whole_version._client().list_artifacts(run_id)]
+
+
+# --- what MLflow's pages show ---
+
+
+def test_a_version_is_shown_as_registered_on_the_page_of_its_logged_model(registry, pipeline, features):
+    """The tag that MLflow's own `register_model` sets: without it the page offers to register the model again."""
+    tags = {"n_estimators": "10", "training_rows": "600", "train_start": "2026-01-01", "train_end": "2026-01-04"}
+    for _ in range(2):
+        version = register(registry, pipeline, features, tags=tags)
+    client = registry._client()
+    [logged] = [
+        one
+        for one in client.search_logged_models(["1"])
+        if one.model_id == client.get_model_version(NAME, version).model_id
+    ]
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": int(version)}]
+    described = client.get_model_version(NAME, version).description
+    assert described == logged.tags["mlflow.note.content"]
+    assert described == (
+        "Isolation Forest of 10 trees, trained on 600 rows of the feed simulated, 2026-01-01 to 2026-01-04."
+    )
+    assert "`fraud_score`" in client.get_registered_model(NAME).description
 
 
 # --- MLflow's own defaults ---

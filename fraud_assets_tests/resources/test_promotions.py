@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from fraud_assets.model.promotion import prod_after, version_before
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions, reconcile
-from fraud_assets.resources.models.registry import FEED_TAG, ModelRegistry, NoModelError
+from fraud_assets.resources.models.registry import FEED_TAG, FILES_TAG, ModelRegistry, NoModelError
 from fraud_assets_tests.depth import FULL, cases
 from fraud_assets_tests.platform import TestPlatform
 
@@ -41,7 +42,7 @@ def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     client = registry_in(data_dir)._client()
     client.create_registered_model(NAME)
     for _ in VERSIONS:
-        client.create_model_version(NAME, source="s3://nowhere/model", tags={FEED_TAG: "simulated"})
+        client.create_model_version(NAME, source="s3://nowhere/model", tags={FEED_TAG: "simulated", FILES_TAG: "none"})
     return data_dir
 
 
@@ -127,6 +128,30 @@ def test_every_decision_is_recorded_with_who_from_to_and_why(lake, registry):
     assert unrecorded(lake, registry) == []
 
 
+def test_a_version_says_in_mlflow_what_was_decided_about_it_and_why(lake, registry):
+    client = registry._client()
+    client.update_model_version(NAME, "1", "Made by hand.")
+    promote(lake, registry, "1", decided_by="gate", reason="better than the base rate")
+    promote(lake, registry, "2", move="refused", decided_by="gate", reason="worse; much")
+    registry._client().set_registered_model_alias(NAME, "prod", "2")
+    for _ in range(2):
+        reconcile(lake, registry)
+    made, decided = str(client.get_model_version(NAME, "1").description).split("\n\n")
+    assert made == "Made by hand."
+    assert re.fullmatch(r"Promoted by gate, 20\d\d-\d\d-\d\d [\d:]{8} UTC: better than the base rate", decided)
+    refused, moved = str(client.get_model_version(NAME, "2").description).split("\n\n")
+    assert (refused.endswith("UTC: worse; much"), moved.endswith("UTC: moved in MLflow itself")) == (True, True)
+
+
+def test_a_description_stays_within_what_every_database_keeps(lake, registry):
+    registry._client().update_model_version(NAME, "1", "Made by hand.")
+    for turn in range(4):
+        promote(lake, registry, "1", reason=f"reason {turn} " + "x" * 1_500)
+    first, *decided = str(registry._client().get_model_version(NAME, "1").description).split("\n\n")
+    assert first == "Made by hand."
+    assert [turn for text in decided for turn in range(4) if f"reason {turn} " in text] == [1, 2, 3]
+
+
 def test_rolling_back_twice_goes_back_two_versions_and_then_no_further(lake, registry):
     for version in VERSIONS:
         promote(lake, registry, version)
@@ -174,13 +199,12 @@ def test_a_tick_reconciles_only_where_prod_moved_since_it_last_did(lake, registr
     promote(lake, registry, "1")
     platform = TestPlatform(data_dir, instance)
     cursor = tick(platform, None)
-    assert cursor == "1"
     reconciled: list[str] = []
     monkeypatch.setattr("fraud_assets.automation.sensors.reconcile", lambda *_: reconciled.append("once"))
-    assert tick(platform, cursor) == "1"
+    assert tick(platform, cursor) == cursor
     assert reconciled == []
     registry._client().set_registered_model_alias(NAME, "prod", "2")
-    assert tick(platform, cursor) == "2"
+    assert tick(platform, cursor) != cursor
     assert reconciled == ["once"]
 
 

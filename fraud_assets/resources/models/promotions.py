@@ -23,8 +23,7 @@ DECISION_TAG: Final = "promotion_decision"
 
 def decisions(lake: Lake) -> list[dict[str, Any]]:
     """Return every decision, the latest first."""
-    with lake.connect() as connection:
-        return connection.sql(f"FROM {lake.select(PROMOTIONS)} ORDER BY decided_at DESC").to_arrow_table().to_pylist()
+    return sorted(lake.rows(PROMOTIONS), key=lambda row: row["decided_at"], reverse=True)
 
 
 def apply_decision(
@@ -67,7 +66,7 @@ def apply_decision(
         model_registry.set_version_tag(version, DECISION_TAG, json.dumps(row, default=datetime.isoformat))
         if move != "refused":
             model_registry.set_prod(version)
-        _record(lake, row, provenance)
+        _record(lake, model_registry, row, provenance)
         return row
 
 
@@ -90,7 +89,7 @@ def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
         if row is None or row in history:
             continue
         if version == prod:
-            _record(lake, row, {"command": "reconcile"})
+            _record(lake, model_registry, row, {"command": "reconcile"})
             history.insert(0, row)
         else:  # The process died before it moved the alias: nothing was done, and nothing is recorded.
             model_registry.set_version_tag(version, DECISION_TAG, None)
@@ -99,7 +98,7 @@ def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
     if prod != recorded and moved is not None:
         move, how = ("promoted", "moved") if prod else ("withdrawn", "@prod was taken away")
         row = _row(moved, versions.get(moved, {}), recorded, move, "unknown", f"{how} in MLflow itself")
-        _record(lake, row, {"command": "reconcile"})
+        _record(lake, model_registry, row, {"command": "reconcile"})
 
 
 def _row(
@@ -121,7 +120,11 @@ def _row_of(tags: Mapping[str, str]) -> dict[str, Any] | None:
     return row and {**row, "decided_at": datetime.fromisoformat(row["decided_at"])}
 
 
-def _record(lake: Lake, row: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
+def _record(lake: Lake, model_registry: ModelRegistry, row: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
+    """Write a decision down: for MLflow's users in the version's description, and in the table, which counts."""
+    if row["model_version"] in model_registry.versions():
+        words = f"{row['decision'].capitalize()} by {row['decided_by']}, {row['decided_at']:%Y-%m-%d %H:%M:%S} UTC"
+        model_registry.append_to_description(row["model_version"], f"{words}: {row['reason']}")
     earlier = [old for old in decisions(lake) if old["model_version"] == row["model_version"]]
     table = pa.Table.from_pylist([*earlier, dict(row)], schema=PROMOTIONS.schema)
     lake.replace_partition(PROMOTIONS, row["model_version"], table, provenance=provenance)

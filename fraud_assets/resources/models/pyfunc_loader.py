@@ -24,6 +24,10 @@ class ChangedFilesError(RuntimeError):
     """The files of a version are not those that were registered; none of them was loaded."""
 
 
+class CopiedStoreError(RuntimeError):
+    """The store was copied, and still names the files of its original; none of them was loaded."""
+
+
 class FraudModel:
     """One version's scores and decisions; the sign was flipped before, higher is more suspicious."""
 
@@ -77,10 +81,12 @@ def _load_pyfunc(path: str) -> FraudModel:
     """Return the version under `path`, by its compiled scorer where there is one; MLflow calls this.
 
     Raises:
+        CopiedStoreError: MLflow's store lies in one data directory and names files in another.
         ChangedFilesError: A file was changed since the version was made. This module itself is imported by MLflow
             before it can look; only the registry's own check comes earlier.
     """
     root = Path(path)
+    _require_files_beside_store(root)
     if changed := changed_files(root):
         raise ChangedFilesError(
             f"{'; '.join(changed)}, in {root}: these are not the files that were registered, so nothing was loaded. "
@@ -88,6 +94,19 @@ def _load_pyfunc(path: str) -> FraudModel:
         )
     threshold = json.loads((root / "scoring.json").read_text())["threshold"]
     return FraudModel(_compiled_score(root / "scorer") or _pipeline_score(root), threshold)
+
+
+def _require_files_beside_store(root: Path) -> None:
+    from mlflow import get_registry_uri
+
+    store = Path(get_registry_uri().removeprefix("sqlite:///"))
+    ours, folder = store.with_name("artifacts"), root.resolve()
+    is_in_a_data_directory = "/mlflow/artifacts/" in folder.as_posix()
+    if store.name == "mlflow.db" and ours.is_dir() and is_in_a_data_directory and ours.resolve() not in folder.parents:
+        raise CopiedStoreError(
+            f"{store} names {root}, a place of another data directory: it was copied or moved, and nothing was loaded. "
+            f"`FRAUD_DATA_DIR={store.parent.parent} fraud-assets status` lets it follow."
+        )
 
 
 def _compiled_score(folder: Path):

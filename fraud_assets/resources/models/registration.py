@@ -6,6 +6,7 @@ entry for it (`registry`), and what the loader does once it runs (`pyfunc_loader
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.scorer import is_anomaly
 from fraud_assets.resources.models.pyfunc_loader import write_file_list
 from fraud_assets.resources.models.version_files import download
 from fraud_assets.silver.contract import FEATURES
@@ -32,6 +34,12 @@ SCORER_FOLDER: Final = "scorer"
 
 SERVED_PACKAGES: Final = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 """What a version needs to be loaded and served; named, since inferring it takes MLflow a quarter of a minute."""
+
+MODEL_DESCRIPTION: Final = (
+    "Scores card transactions: a higher `fraud_score` is more suspicious, and above a version's threshold it says "
+    "`is_anomaly`. The version behind `@prod` scores; `fraud-assets promote` and `rollback` move it, on the record."
+)
+"""What MLflow's page of the registered model says."""
 
 _MLFLOW_TYPES: Final = {"double": "double", "int": "integer", "long": "long"}
 _LOADER: Final = Path(__file__).with_name("pyfunc_loader.py")
@@ -71,7 +79,7 @@ def log_model(trained: "Trained", scratch: Path) -> tuple["ModelInfo", Path]:
     if loaded.metadata.signature != contract_signature():
         raise RegistrationError(f"Logged with another signature: {loaded.metadata.signature}.")
     score, answer = -trained.pipeline.decision_function(example), loaded.predict(example)
-    if not ((answer["fraud_score"] == score) & (answer["is_anomaly"] == (score > trained.threshold))).all():
+    if not ((answer["fraud_score"] == score) & (answer["is_anomaly"] == is_anomaly(score, trained.threshold))).all():
         raise RegistrationError("The logged model and the fitted pipeline score the input example differently.")
     return logged, folder
 
@@ -86,6 +94,14 @@ def contract_signature() -> "ModelSignature":
         inputs=Schema([ColSpec(_MLFLOW_TYPES[feature.type], feature.name) for feature in FEATURES]),
         outputs=Schema([ColSpec("double", "fraud_score"), ColSpec("boolean", "is_anomaly")]),
     )
+
+
+def version_description(tags: Mapping[str, str], *, source_name: str) -> str:
+    """Return what a version is, in a sentence for its page in MLflow; decisions about it are added as they are made."""
+    trees, rows, first, last = (
+        tags.get(name, "?") for name in ("n_estimators", "training_rows", "train_start", "train_end")
+    )
+    return f"Isolation Forest of {trees} trees, trained on {rows} rows of the feed {source_name}, {first} to {last}."
 
 
 def library_versions() -> dict[str, str]:

@@ -18,7 +18,22 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import RowScorer
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.mlflow_process import another_was_first, client, mlflow_default, sqlite_file
-from fraud_assets.resources.models.registration import DISTRIBUTION_FILE, SCORER_FOLDER, contract_signature, log_model
+from fraud_assets.resources.models.own_store import (
+    StoreError,
+    artifacts_uri,
+    follow_move,
+    is_own_store,
+    local_path,
+    refuse_another_store,
+)
+from fraud_assets.resources.models.registration import (
+    DISTRIBUTION_FILE,
+    MODEL_DESCRIPTION,
+    SCORER_FOLDER,
+    contract_signature,
+    log_model,
+    version_description,
+)
 from fraud_assets.resources.models.version_files import download, files_digest, verify_files
 
 if TYPE_CHECKING:
@@ -43,8 +58,14 @@ FILES_TAG: Final = "files_digest"
 THRESHOLD_TAG: Final = "threshold"
 """Tag of a version: a row whose score lies above it is an anomaly."""
 
+MLFLOW_UI: Final = "http://127.0.0.1:5000"
+"""Where `make mlflow` shows a local store."""
+
 PROD_ALIAS: Final = "prod"
 """The alias whose version scores; MLflow shows it as `@prod`."""
+
+_DESCRIPTION_LENGTH: Final = 5_000
+"""Characters of a description that every database of MLflow keeps."""
 
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 _Answer = TypeVar("_Answer")
@@ -59,6 +80,10 @@ class AnotherFeedError(RegistryError):
     """The registry holds a model of that name which was trained on another feed."""
 
 
+class ForeignVersionError(RegistryError):
+    """Somebody else registered the version, so that nobody can say what it is; nothing of it was loaded."""
+
+
 class NoModelError(FraudAssetsError):
     """The registry holds no such model version."""
 
@@ -66,8 +91,8 @@ class NoModelError(FraudAssetsError):
 class ModelRegistry(dg.ConfigurableResource):
     """The registered versions of one model, and the alias `@prod`.
 
-    A version that does not exist raises NoModelError. Whatever loads files of a version compares them with what was
-    registered, and raises TamperedVersionError where they differ.
+    A version that does not exist raises NoModelError. Whatever loads files of a version refuses one that was registered
+    elsewhere (ForeignVersionError), and compares the files with what was registered (TamperedVersionError).
     """
 
     tracking_uri: str
@@ -81,12 +106,14 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def prepare(self) -> None:
         """Make sure that the database and the experiment exist; safe to call from several processes at once."""
-        if self._client().get_experiment_by_name(self.experiment_name) is None:
-            # An absolute folder for a local database; a server decides by itself.
-            artifacts = (Path(self.data_dir).absolute() / "mlflow" / "artifacts").as_uri()
-            local = sqlite_file(self.tracking_uri) is not None
+        local = sqlite_file(self.tracking_uri) is not None
+        ours = artifacts_uri(Path(self.data_dir)) if local else None  # a server decides by itself
+        found = self._client().get_experiment_by_name(self.experiment_name)
+        if found is None:
             with another_was_first():
-                self._client().create_experiment(self.experiment_name, artifact_location=artifacts if local else None)
+                self._client().create_experiment(self.experiment_name, artifact_location=ours)
+        elif local and found.artifact_location != ours:
+            self._require_there(f"The experiment {self.experiment_name}", found.artifact_location)
 
     def prod_version(self) -> str | None:
         """Return the version behind `@prod`, whoever set it, or None.
@@ -131,6 +158,17 @@ class ModelRegistry(dg.ConfigurableResource):
             raise NoModelError(f"{self.model_name} has no version {version!r}. Registered: {known}.")
         return versions[version]
 
+    def problem_with(self, version: str) -> str:
+        """Return why nothing of the version may be loaded, by its tags alone; empty where nothing speaks against it."""
+        if FILES_TAG in self.version_tags(version):
+            return ""
+        return (
+            f"Version {version} of {self.model_name} was not registered by fraud_assets (no tag {FILES_TAG}): it "
+            "is neither scored with nor promoted. `fraud-assets rollback` puts the version before it behind @prod; or "
+            "train anew (`dagster job execute -m fraud_assets.definitions -j training_job`) and `fraud-assets promote` "
+            "the new version."
+        )
+
     def set_prod(self, version: str) -> None:
         """Point `@prod` at the version, in one step."""
         self.version_tags(version)
@@ -143,6 +181,15 @@ class ModelRegistry(dg.ConfigurableResource):
         else:
             self._client().set_model_version_tag(self.model_name, version, name, value)
 
+    def append_to_description(self, version: str, text: str) -> None:
+        """Add a paragraph to the version's description, where it is not there yet; a full one loses its oldest."""
+        described = self._client().get_model_version(self.model_name, version).description
+        paragraphs = [*(described.split("\n\n") if described else ()), text]
+        while sum(len(one) + 2 for one in paragraphs) > _DESCRIPTION_LENGTH and len(paragraphs) > 2:
+            del paragraphs[1]
+        if text not in paragraphs[:-1]:
+            self._client().update_model_version(self.model_name, version, "\n\n".join(paragraphs))
+
     def register(self, trained: "Trained", *, tags: Mapping[str, str]) -> str:
         """Return the new version of a model that was logged to the active MLflow run, and seen to work.
 
@@ -153,11 +200,21 @@ class ModelRegistry(dg.ConfigurableResource):
             logged, folder = log_model(trained, Path(scratch))
             said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
             with another_was_first():
-                self._client().create_registered_model(self.model_name)
+                self._client().create_registered_model(self.model_name, description=MODEL_DESCRIPTION)
+            description = version_description(tags, source_name=self.source_name)
             registered = self._client().create_model_version(
-                self.model_name, logged.model_uri, logged.run_id, tags={**tags, **said}, model_id=logged.model_id
+                self.model_name,
+                logged.model_uri,
+                logged.run_id,
+                tags={**tags, **said},
+                model_id=logged.model_id,
+                description=description,
             )
             version = str(registered.version)
+            # As MLflow's own `register_model` does, so that the page of the logged model shows its version.
+            named = json.dumps([{"name": self.model_name, "version": registered.version}])
+            shown = {"mlflow.modelVersions": named, "mlflow.note.content": description}
+            self._client().set_logged_model_tags(logged.model_id, shown)
             if trained.scorer is not None:
                 self._local_scorers().put(version, folder / SCORER_FOLDER)
         return version
@@ -213,21 +270,11 @@ class ModelRegistry(dg.ConfigurableResource):
 
     # The run that is tracked
 
-    def log_training_data(self, *, name: str, location: str, version: int | None, digest: str) -> None:
-        """Make a table's version an input of the active MLflow run: its name, where it lies and a digest, no rows."""
-        with self.as_mlflow_default():
-            import mlflow
-            from mlflow.data.delta_dataset_source import DeltaDatasetSource
-            from mlflow.data.meta_dataset import MetaDataset
-
-            source = DeltaDatasetSource(path=location, delta_table_version=version)
-            mlflow.log_input(MetaDataset(source, name=name, digest=digest), context="training")
-
     def run_url(self, run: "RunInfo") -> str | None:
-        """Return where MLflow's UI shows the run, or None where no server is known that would show it."""
-        if not self.tracking_uri.startswith("http"):
-            return None
-        return f"{self.tracking_uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        """Return where MLflow's UI shows the run, that of `make mlflow` for a local store; None where none is known."""
+        server = MLFLOW_UI if sqlite_file(self.tracking_uri) is not None else self.tracking_uri.rstrip("/")
+        page = f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
+        return page if server.startswith("http") else None
 
     def as_mlflow_default(self) -> AbstractContextManager[None]:
         """Make this store the one that MLflow logs to and loads from while the block runs."""
@@ -236,7 +283,12 @@ class ModelRegistry(dg.ConfigurableResource):
     @contextmanager
     def _verified(self, version: str) -> Iterator[Path]:
         """Give a verified copy of the version's files; MLflow's defaults are ours meanwhile."""
-        registered_digest = self.version_tags(version).get(FILES_TAG)
+        if problem := self.problem_with(version):
+            raise ForeignVersionError(problem)
+        registered_digest = self.version_tags(version)[FILES_TAG]
+        if sqlite_file(self._address) is not None:
+            location = self._client().get_model_version_download_uri(self.model_name, version)
+            self._require_there(f"Version {version} of {self.model_name}", location)
         with self.as_mlflow_default(), TemporaryDirectory() as scratch:
             folder = download(f"models:/{self.model_name}/{version}", Path(scratch))
             verify_files(
@@ -244,25 +296,45 @@ class ModelRegistry(dg.ConfigurableResource):
             )
             yield folder
 
+    def _require_there(self, what: str, location: str) -> None:
+        folder = local_path(location)
+        if folder is not None and not folder.exists():
+            raise StoreError(
+                f"{what} has its files in {folder}, says {self._address}, and they are not there. Put them back; where "
+                f"they were moved, `ln -s PLACE {folder}` lets MLflow find them."
+            )
+
     def _local_scorers(self) -> LocalScorers:
-        return LocalScorers(Path(self.data_dir) / "models", self._address, self.model_name)
+        # The own store by no path, so that its scorers stay what they are where the directory is moved.
+        is_own = is_own_store(sqlite_file(self._address), Path(self.data_dir))
+        registry = "mlflow/mlflow.db" if is_own else self._address
+        return LocalScorers(Path(self.data_dir) / "models", registry, self.model_name)
 
     @property
     def _address(self) -> str:
         return self.registry_uri or self.tracking_uri
 
     def _client(self) -> "MlflowClient":
+        self._look_after_store()
         return client(self.tracking_uri, self.registry_uri)
+
+    def _look_after_store(self) -> None:
+        store, data_dir = sqlite_file(self.tracking_uri), Path(self.data_dir)
+        if is_own_store(store, data_dir):
+            follow_move(data_dir, experiment=self.experiment_name)
+        elif store is not None:
+            refuse_another_store(store, data_dir)
 
     def _ask(self, question: "Callable[[MlflowClient], _Answer]") -> "_Answer | None":
         """Return MLflow's answer; None where there is no such thing, or no database: asking would create it."""
+        self._look_after_store()
         file = sqlite_file(self._address)
         if file is not None and not file.exists():
             return None
         from mlflow.exceptions import MlflowException
 
         try:
-            return question(self._client())
+            return question(client(self.tracking_uri, self.registry_uri))
         except MlflowException as error:
             if error.error_code in _MISSING:
                 return None

@@ -34,18 +34,12 @@ def files_digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def verify_files(folder: Path, registered_digest: str | None, *, version: str) -> None:
+def verify_files(folder: Path, registered_digest: str, *, version: str) -> None:
     """Return where the downloaded files are those that were registered.
 
     Raises:
-        TamperedVersionError: When they are not, or no digest of them was registered.
+        TamperedVersionError: When they are not.
     """
-    if registered_digest is None:
-        raise TamperedVersionError(
-            f"{version} was registered without a digest of its files, so nothing of it was loaded. Train anew "
-            "(`dagster job execute -m fraud_assets.definitions -j training_job`), then `fraud-assets promote` the new "
-            "version."
-        )
     if files_digest(folder) != registered_digest:
         changed = "; ".join(changed_files(folder)) or f"MLmodel or {FILES} was changed"
         raise TamperedVersionError(
