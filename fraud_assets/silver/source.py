@@ -58,8 +58,8 @@ class Partitions(_Section):
     grain: Grain
     start: date
     end: date | None = None
-    late_after_hours: Annotated[float | None, Field(gt=0)] = None
-    """An open feed of which nothing was built for so long is late. Default: two partitions' length."""
+    late_after_hours: Annotated[float | None, Field(ge=0.02)] = None
+    """An open feed of which nothing was built for so long is late; a minute at least. Default: two partitions' length."""
 
     @model_validator(mode="after")
     def _end_follows_start(self) -> "Partitions":
