@@ -14,6 +14,7 @@ import dagster as dg
 
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.model_inputs import (
+    EvaluationInputs,
     read_evaluation,
     read_evaluation_inputs,
     read_same_trees,
@@ -23,7 +24,7 @@ from fraud_assets.assets.model_inputs import (
 )
 from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
-from fraud_assets.model.estimates import FOREST, quality_notes, quality_table, summary
+from fraud_assets.model.estimates import FOREST, Evaluation, quality_notes, quality_table, summary
 from fraud_assets.model.promotion import decide
 from fraud_assets.model.records import metrics_table
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
@@ -132,20 +133,17 @@ def evaluation_metrics(
     inputs = read_evaluation_inputs(lake, landing_zone, facts)
     for message in inputs.labels.broken.values():
         context.log.warning(f"Not read, none of its labels count: landing/{message}")
-    others = {prod_version} - {None, version}
+    others = [] if prod_version in (None, version) else [prod_version]
     evaluation, scorers = compare(
         inputs.rows,
         inputs.training_rows,
         candidate=scores_of(version, model_registry, inputs.rows),
-        production={other: scores_of(other, model_registry, inputs.rows) for other in others if other},
+        production={other: scores_of(other, model_registry, inputs.rows) for other in others},
         alerts_per_day=alerts_per_day,
     )
+    now, labels_version = datetime.now(tz=UTC), inputs.labels_version
     table = metrics_table(
-        evaluation,
-        model_version=version,
-        window=inputs.window,
-        evaluated_at=datetime.now(tz=UTC),
-        labels_version=inputs.labels_version,
+        evaluation, model_version=version, window=inputs.window, evaluated_at=now, labels_version=labels_version
     )
     lake.replace_partition(EVALUATION_METRICS, version, table, provenance=provenance(context, model_version=version))
     log_rows(
@@ -154,30 +152,35 @@ def evaluation_metrics(
         version,
         context="evaluation",
         table_version=inputs.table_version,
-        digest=inputs.labels_version,
+        digest=labels_version,
         metrics=evaluation.as_metrics(),
     )
     # A training that evaluates what it trained is one run, and named already.
     name = None if tags.get(RUN_TAG) == context.run.run_id else f"evaluation of version {version}"
     describe_run(mlflow, summary(evaluation, version, inputs.window), name=name)
-    not_measurable = evaluation.estimate(FOREST, "roc_auc").not_measurable
-    drawn = draw(inputs.rows, scorers, alerts_per_day=alerts_per_day) if not_measurable is None else {}
-    log_pictures(mlflow, drawn)
-    broken = "\n".join(inputs.labels.broken.values())
+    is_measured = evaluation.estimate(FOREST, "roc_auc").value is not None
+    pictures = draw(inputs.rows, scorers, alerts_per_day=alerts_per_day) if is_measured else {}
+    log_pictures(mlflow, pictures)
     return dg.MaterializeResult(
-        metadata={
-            "model_version": version,
-            "evaluated_partitions": len(inputs.keys),
-            "late_labels": inputs.labels.summary(),
-            **({"label_files_not_read": broken} if broken else {}),
-            **evaluation.headline(),
-            "metrics": dg.MarkdownMetadataValue(
-                "\n\n".join([markdown_table(*quality_table(evaluation)), *quality_notes(evaluation)])
-            ),
-            **({"pictures": _as_markdown(drawn)} if drawn else {}),
-            **({"not_measurable": not_measurable} if not_measurable else {}),
-        }
+        metadata={"model_version": version, **_evaluation_metadata(inputs, evaluation, pictures)}
     )
+
+
+def _evaluation_metadata(
+    inputs: EvaluationInputs, evaluation: Evaluation, pictures: Mapping[str, bytes]
+) -> dict[str, Any]:
+    broken = "\n".join(inputs.labels.broken.values())
+    not_measurable = evaluation.estimate(FOREST, "roc_auc").not_measurable
+    table = "\n\n".join([markdown_table(*quality_table(evaluation)), *quality_notes(evaluation)])
+    return {
+        "evaluated_partitions": len(inputs.keys),
+        "late_labels": inputs.labels.summary(),
+        **({"label_files_not_read": broken} if broken else {}),
+        **evaluation.headline(),
+        "metrics": dg.MarkdownMetadataValue(table),
+        **({"pictures": _as_markdown(pictures)} if pictures else {}),
+        **({"not_measurable": not_measurable} if not_measurable else {}),
+    }
 
 
 def _as_markdown(drawn: Mapping[str, bytes]) -> dg.MarkdownMetadataValue:
