@@ -104,15 +104,15 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
 
 @main.command("try")
 @click.argument("source_file", metavar="SOURCE.toml")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def try_source(source_file: str, file: Path) -> None:
-    """Show what a source file makes of a raw file: good rows, refused rows and why. Writes nothing."""
-    from fraud_assets.silver.trial import try_file
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def try_source(source_file: str, files: tuple[Path, ...]) -> None:
+    """Show what a source file makes of raw files: good rows, refused rows and why. Writes nothing."""
+    from fraud_assets.silver.trial import try_files
 
     source = load_source(source_file)
     with open_lake(Path.cwd()).connect() as connection:
-        trial = try_file(connection, source, RawFile(path=file, name=file.name))
-    console.show_trial(trial, source, file, source_file=source_file)
+        trial = try_files(connection, source, [RawFile(path=file, name=file.name) for file in files])
+    console.show_trial(trial, source, files, source_file=source_file)
 
 
 @main.command()
@@ -136,7 +136,8 @@ def run() -> None:
     if not landing.partitions:
         for note in landing.notes:
             click.echo(f"Note       {note}")
-        raise NothingLandedError(f"Nothing landed in {console.shown(platform.landing_zone.folder)}", platform.source)
+        what = "that can be built landed" if landing.notes else "landed"
+        raise NothingLandedError(f"Nothing {what} in {console.shown(platform.landing_zone.folder)}", platform.source)
     from fraud_assets.automation.foreground import run_due
     from fraud_assets.definitions import build_definitions
 

@@ -13,7 +13,7 @@ from fraud_assets.gold.predictions import most_suspicious
 from fraud_assets.model.estimates import FOREST, ROWS, quality_notes, quality_table
 from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.landing_zone import LandedPiece, Landing
+from fraud_assets.resources.landing_zone import Landed, Landing
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
@@ -239,8 +239,9 @@ def _notes(landing: Landing, state: PlatformState, labels: LateLabels | None, pl
 # land, try, sql
 
 
-def show_landed(file: Path, pieces: Sequence[LandedPiece]) -> None:
+def show_landed(file: Path, landed: Landed) -> None:
     """Print what became of one landed file."""
+    pieces = landed.pieces
     new = [piece for piece in pieces if piece.is_new]
     records = sum(piece.records for piece in pieces)
     keys = [piece.partition_key for piece in pieces]
@@ -249,30 +250,40 @@ def show_landed(file: Path, pieces: Sequence[LandedPiece]) -> None:
     click.echo(
         f"Landed     {file.name}: {records:,} records in {where}" + (f" ({known} landed before)" if known else "")
     )
-    for piece in pieces:
-        for name in piece.superseded:
-            click.echo(f"Put aside  {piece.partition_key}/{name}")
+    for name in landed.put_aside:
+        click.echo(f"Put aside  {name}")
+    for note in landed.notes:
+        click.echo(f"Note       {note}")
 
 
-def show_trial(trial: "Trial", source: Source, file: Path, *, source_file: str) -> None:
-    """Print what a source makes of a file."""
+def show_trial(trial: "Trial", source: Source, files: Sequence[Path], *, source_file: str) -> None:
+    """Print what a source makes of files."""
     from fraud_assets.silver.cleaning import REASONS, reason_kind
+    from fraud_assets.silver.trial import PERCENTILES
 
     result = trial.result
-    click.echo(f"{file.name}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")
+    names = ", ".join(file.name for file in files)
+    click.echo(f"{names}: {result.landed:,} records = {result.good:,} good + {result.quarantined:,} to quarantine")
     if result.good:
         grain = source.partitions.grain
         click.echo(f"  {trial.first} to {trial.last}: {trial.partitions} {grain} partitions")
         labels = f"{trial.labelled:,} rows, {trial.frauds:,} of them fraud" if trial.labelled else "none"
         click.echo(f"  labels: {labels}")
+        amounts = zip(PERCENTILES, trial.amounts or (), strict=False)
+        click.echo(f"  amounts: {', '.join(f'{share:.1%} up to {amount:,.2f}' for share, amount in amounts)}")
     if result.reasons:
         meanings = [[reason, count, REASONS[reason_kind(reason)]] for reason, count in result.reasons.items()]
         click.echo(f"\nTo quarantine\n\n{table(['reason', 'rows', 'meaning'], meanings)}")
-        examples = [[reason, line, raw_row[:100]] for reason, line, raw_row in trial.refused]
-        click.echo(f"\nFor example\n\n{table(['reason', 'line', 'raw row'], examples)}")
+        examples = [[reason, file, line, raw_row[:100]] for reason, file, line, raw_row in trial.refused]
+        click.echo(f"\nFor example\n\n{table(['reason', 'file', 'line', 'raw row'], examples)}")
+    for sentence in trial.advice:
+        click.echo(f"\n{sentence}")
     click.echo(f"\nGood rows\n\n{table(trial.columns, trial.good)}")
+    if result.landed and not trial.timed:
+        raise click.ClickException("No row has a usable time, so that none of them could land: mend event_timestamp.")
     click.echo("\nNothing was written. To go on:\n")
-    click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {shown(file)}\n  fraud-assets run")
+    landed = " ".join(map(shown, files))
+    click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {landed}\n  fraud-assets run")
 
 
 def show_query(lake: Lake, query: str) -> None:

@@ -31,6 +31,9 @@ LABELS_FOLDER: Final = "labels"
 """Folder of late labels under landing/; never a partition."""
 
 
+_OUTSIDE: Final = "is outside the source's partitions"
+
+
 class NothingLandedError(FraudAssetsError):
     """Nothing landed where it is needed; the message names the command that lands files."""
 
@@ -70,13 +73,21 @@ class Landing:
 
 @dataclass(frozen=True)
 class LandedPiece:
-    """One file that `land` wrote, or found already there; `superseded` files were put aside by `--replace`."""
+    """One file that `land` wrote, or found already there."""
 
     partition_key: str
     name: str
     records: int
     is_new: bool
-    superseded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What became of one raw file: its pieces, the files that were put aside for them, what a person should know."""
+
+    pieces: tuple[LandedPiece, ...]
+    put_aside: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class LandingZone(dg.ConfigurableResource):
@@ -136,13 +147,14 @@ class LandingZone(dg.ConfigurableResource):
         return self._look([one for one in names if not _is_ignored(one)], only_stable=only_stable, remember=remember)
 
     def _look(self, folders: Sequence[str], *, only_stable: bool = False, remember: bool = True) -> Landing:
-        known = self._read_digests()
+        known: dict[str, list[Any]] = _read_json(self._digests_path)
         seen: dict[str, list[Any]] = {}
         partitions: dict[str, tuple[LandedFile, ...]] = {}
         notes: list[str] = []
+        outside: list[str] = []
         for key in folders:
             if (why := self._why_no_partition(key)) is not None:
-                notes.append(f"landing/{key} {why}")
+                notes.append(f"landing/{key} {why}") if why != _OUTSIDE else outside.append(key)
                 continue
             files = []
             for path in sorted((self.folder / key).glob("*"), key=lambda path: path.name):
@@ -173,6 +185,8 @@ class LandingZone(dg.ConfigurableResource):
         if remember and any(known.get(name) != entry for name, entry in seen.items()):
             with replacing(self._digests_path) as fresh:
                 fresh.write_text(json.dumps({**known, **seen}))
+        if advice := self.source.outside_advice(outside):
+            notes.append(f"landing: {advice}")
         labels = partitions.pop(LABELS_FOLDER, ())
         return Landing(partitions=partitions, notes=tuple(notes), labels=labels)
 
@@ -189,55 +203,73 @@ class LandingZone(dg.ConfigurableResource):
         except (ValueError, OverflowError):
             return f"is not a {grain} partition ({KEY_FORMATS[grain]})"
         if not self.source.in_range(name):
-            return "is outside the source's partitions"
+            return _OUTSIDE
         return "is in the future, and waits" if start > datetime.now(tz=UTC) else None
 
-    def land(self, connection: duckdb.DuckDBPyConnection, file: Path, *, replace: bool = False) -> list[LandedPiece]:
+    def land(self, connection: duckdb.DuckDBPyConnection, file: Path, *, replace: bool = False) -> Landed:
         """Split a raw file into the partitions of its rows, by event time, each record as the source wrote it.
 
         Files are named by the digest of their content, so that landing the same rows twice changes nothing. A row
-        without a readable time goes to the file's first partition that can be built, to be quarantined there.
-        `replace` puts the other files of the touched partitions aside, under a name that is ignored.
+        without a usable time goes to the file's first partition that can be built, to be quarantined there.
+        What the same raw file became before, by another source, is put aside, under a name that is ignored; `replace`
+        puts the other files of the touched partitions aside, too.
 
         Raises:
             BrokenFileError: the file cannot be read or lacks a column; nothing landed.
+            NoUsableTimeError: no record has a usable time; nothing landed.
         """
         raw = RawFile(path=file, name=file.name)
-        keys = partition_keys(connection, self.source, raw)
+        keys, notes = partition_keys(connection, self.source, raw)
         self.folder.mkdir(parents=True, exist_ok=True)
         record_grain(Path(self.data_dir), self.source)
-        possible = (key for key in sorted(set(keys.values())) if self._why_no_key(key) is None)
-        first = next(possible, self.source.first_key)
+        found = sorted(set(keys.values()))
+        first = next((key for key in found if self._why_no_key(key) is None), min(found, default=""))
         with TemporaryDirectory(dir=self.folder, prefix=".") as scratch:
             parts = split(self.source, raw, Path(scratch), lambda line: keys.get(line, first))
-            return [self._place(key, part, records, replace=replace) for key, (part, records) in sorted(parts.items())]
+            pieces = [self._place(key, part, records) for key, (part, records) in sorted(parts.items())]
+        names = {f"{piece.partition_key}/{piece.name}" for piece in pieces}
+        stale = self._landed_before(digest_file(file), names)
+        if replace:
+            stale |= {f"{key}/{other.name}" for key in parts for other in (self.folder / key).iterdir()}
+        put_aside = [name for name in sorted(stale - names) if self._put_aside(self.folder / name)]
+        return Landed(tuple(pieces), tuple(put_aside), tuple(notes))
 
-    def _place(self, key: str, part: Path, records: int, *, replace: bool) -> LandedPiece:
-        folder = self.folder / key
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / f"{digest_file(part)}{part.suffix}"
+    def _place(self, key: str, part: Path, records: int) -> LandedPiece:
+        target = self.folder / key / f"{digest_file(part)}{part.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
         is_new = not target.exists()
         if is_new:
             part.replace(target)
-        superseded = []
-        if replace:
-            for other in sorted(folder.iterdir()):
-                if other != target and other.is_file() and not _is_ignored(other.name):
-                    # With its digest, since another file of this name may have been put aside before.
-                    other.replace(other.with_name(f"_superseded-{digest_file(other)}-{other.name}"))
-                    superseded.append(other.name)
-        return LandedPiece(key, target.name, records, is_new, tuple(superseded))
+        return LandedPiece(key, target.name, records, is_new)
+
+    def _put_aside(self, file: Path) -> bool:
+        if _is_ignored(file.name) or not file.is_file():
+            return False
+        # With its digest, since another file of this name may have been put aside before.
+        file.replace(file.with_name(f"_superseded-{digest_file(file)}-{file.name}"))
+        return True
+
+    def _landed_before(self, digest: str, names: set[str]) -> set[str]:
+        """Remember the pieces of a raw file, and return those that it alone had before."""
+        path = Path(self.data_dir) / ".landed_files.json"
+        known: dict[str, list[str]] = _read_json(path)
+        before = set(known.get(digest, ()))
+        known[digest] = sorted(names)
+        with replacing(path) as fresh:
+            fresh.write_text(json.dumps(known))
+        return before.difference(*known.values())
 
     @property
     def _digests_path(self) -> Path:
         """Digests, kept by path, size, time and inode."""
         return Path(self.data_dir) / ".landing_digests.json"
 
-    def _read_digests(self) -> dict[str, list[Any]]:
-        try:
-            return json.loads(self._digests_path.read_bytes())
-        except (FileNotFoundError, ValueError):  # A damaged cache is no cache.
-            return {}
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):  # What is damaged is made anew.
+        return {}
 
 
 def _is_ignored(name: str) -> bool:

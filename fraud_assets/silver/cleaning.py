@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from fraud_assets.partition_keys import bounds
+from fraud_assets.silver.expressions import row_by_row
 from fraud_assets.silver.json_records import texts_of
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.reading import open_raw, read_raw
@@ -118,7 +119,8 @@ def _read_candidates(
         with open_raw(file, source.csv) as records:
             of_file = source.of_file(records.names)
             landed += read_raw(con, file, records, _raw(number), of_file.needed(con), is_strict=is_strict)
-        _evaluate_cells(con, of_file, file, number, part)
+        with row_by_row(con):
+            _evaluate_cells(con, of_file, file, number, part)
     return landed
 
 

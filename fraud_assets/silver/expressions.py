@@ -7,6 +7,7 @@ its columns. Which expressions a feed has is `source`; what they give for a row 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import duckdb
@@ -80,6 +81,19 @@ def typed(expression: str, type_: str) -> str:
     if type_ == "TIMESTAMPTZ":
         return f"CASE WHEN year({cast}) BETWEEN 1 AND 9999 THEN {cast} END"
     return f"nullif({cast}, '')" if type_ == "VARCHAR" else cast
+
+
+@contextmanager
+def row_by_row(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Keep a row that TRY cannot evaluate from failing a query.
+
+    DuckDB takes what two expressions have in common out of the TRY around each, and an error there is everybody's.
+    """
+    con.execute("SET disabled_optimizers = 'common_subexpressions'")
+    try:
+        yield
+    finally:
+        con.execute("RESET disabled_optimizers")
 
 
 def _parsed(con: duckdb.DuckDBPyConnection, name: str, text: str) -> list[dict[str, Any]]:

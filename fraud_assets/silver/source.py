@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +188,18 @@ class Source(_Section):
         """
         day = bounds(key, self.partitions.grain)[0].date()
         return self.partitions.start <= day and (self.partitions.end is None or day < self.partitions.end)
+
+    def outside_advice(self, keys: Iterable[str]) -> str:
+        """Say which of the keys lie outside the source's days and what would take them in; nothing where none does."""
+        outside = sorted(key for key in keys if not self.first_key <= key < (self.end_key or "~"))
+        if not outside:
+            return ""
+        what = f"{len(outside)} {self.partitions.grain} partitions, {outside[0]} to {outside[-1]}, lie"
+        until = f"to {self.partitions.end}, exclusive" if self.partitions.end else "without end"
+        return (
+            f"{what if len(outside) > 1 else f'{outside[0]} lies'} outside the days of source {self.name} "
+            f"({self.partitions.start} {until}) and waits: give its file another start or end in [partitions]"
+        )
 
     def references(self, con: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
         """Return for each canonical column the raw columns that its expression refers to.

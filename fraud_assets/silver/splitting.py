@@ -4,7 +4,7 @@ Here belongs how a file is taken apart without changing a record. Where the part
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,41 +13,64 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.silver.advice import advise
 from fraud_assets.silver.csv_records import MAX_JOINED_LINES
+from fraud_assets.silver.expressions import row_by_row
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.reading import ParquetRows, open_raw, read_raw
 from fraud_assets.silver.source import Source
 from fraud_assets.sql import identifier
 
+_FEW: Final = 0.01
+"""So many records of a file may lack a time before a person is told: single bad rows are what quarantine is for."""
+
 _QUOTE_STOP: Final = "\n" * MAX_JOINED_LINES
 """So many blank lines, which are no records, that a record with an open quote before them does not go on after them."""
 
 
-def partition_keys(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile) -> Mapping[int, str]:
-    """Return the partition key of each record that has a readable event time, by its line (CSV) or row (Parquet).
+class NoUsableTimeError(FraudAssetsError):
+    """No record of a file has a time: it belongs nowhere. The message shows a cell, and what would read it."""
+
+
+def partition_keys(
+    con: duckdb.DuckDBPyConnection, source: Source, file: RawFile
+) -> tuple[Mapping[int, str], Sequence[str]]:
+    """Return the partition key of each record that has a usable event time, by its line (CSV, JSON) or row (Parquet).
+
+    With it comes what a person should know: that many records have none.
 
     Raises:
         BrokenFileError: the file cannot be read, or lacks a column.
         SourceError: an expression of the source is not valid.
+        NoUsableTimeError: there are records, and none has a time.
     """
     with open_raw(file, source.csv) as records:
         source = source.of_file(records.names)
         of_time = source.references(con)["event_timestamp"]
         kept = frozenset(name.lower() for name in of_time)
-        read_raw(con, file, records, "timed_rows", source.needed(con), kept=kept, is_strict=True)
+        landed = read_raw(con, file, records, "timed_rows", source.needed(con), kept=kept, is_strict=True)
     cells = ", ".join(["_line", *(f"{source.cell(name, file.kind)} AS {identifier(name)}" for name in of_time)])
-    return dict(
+    with row_by_row(con):
         con.execute(
             f"""
-            SELECT _line, {source.key_of_time}
+            CREATE OR REPLACE TEMP TABLE times AS
+            SELECT _line, {source.key_of_time} AS key
             FROM (
                 SELECT _line, {source.expression("event_timestamp")} AS event_timestamp
                 FROM (SELECT {cells} FROM timed_rows)
             )
-            WHERE event_timestamp IS NOT NULL
             """
-        ).fetchall()
-    )
+        )
+    keys = dict(con.execute("SELECT _line, key FROM times WHERE key IS NOT NULL").fetchall())
+    missing = landed - len(keys)
+    if missing <= landed * _FEW:
+        return keys, []
+    rows = "(SELECT * FROM timed_rows WHERE _line IN (SELECT _line FROM times WHERE key IS NULL))"
+    advice = advise(con, source, "event_timestamp", rows)
+    if not keys:
+        raise NoUsableTimeError(f"{file.name}: none of {landed:,} records has a usable time. {advice} Nothing landed.")
+    return keys, [f"{missing:,} of {landed:,} records of {file.name} have no usable time. {advice}"]
 
 
 def split(source: Source, file: RawFile, folder: Path, key_of: Callable[[int], str]) -> Mapping[str, tuple[Path, int]]:

@@ -409,7 +409,7 @@ def test_an_hourly_feed_goes_the_same_way(make_platform: MakePlatform, simulated
     days = make_platform(source="simulated").simulate(1, rows_per_day=1500)
     landed_elsewhere = days[0].rename(platform.data_dir.parent / "day.csv")
     with platform.lake.connect() as connection:
-        pieces = platform.landing_zone.land(connection, landed_elsewhere)
+        pieces = platform.landing_zone.land(connection, landed_elsewhere).pieces
     days[0].parent.rmdir()
 
     assert [step.problem for step in platform.run()] == ["", "", ""]

@@ -20,10 +20,14 @@ from fraud_assets.resources.landing_zone import (
 )
 from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.raw_files import BrokenFileError, RawFile
+from fraud_assets.silver.splitting import NoUsableTimeError
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import iter_records
 
 HEADER = "id,time,card,product,amount,abroad,fraud"
+ONE_OF = ".csv, .csv.gz, .parquet, .jsonl, .jsonl.gz, .ndjson, .ndjson.gz"
+OPEN = "without end"
+WAITS = "and waits: give its file another start or end in [partitions]"
 
 
 @pytest.fixture
@@ -140,15 +144,18 @@ def test_a_suffix_is_known_whatever_its_case(zone: LandingZone, name: str) -> No
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("2026-01-05/a.txt", "landing/2026-01-05/a.txt is not one of .csv, .csv.gz, .parquet"),
-        ("2026-01-05/a.gz", "landing/2026-01-05/a.gz is not one of .csv, .csv.gz, .parquet"),
-        ("2026-01-05/a.parquet/part-0.parquet", "landing/2026-01-05/a.parquet is not one of .csv, .csv.gz, .parquet"),
+        ("2026-01-05/a.txt", f"landing/2026-01-05/a.txt is not one of {ONE_OF}"),
+        ("2026-01-05/a.gz", f"landing/2026-01-05/a.gz is not one of {ONE_OF}"),
+        ("2026-01-05/a.parquet/part-0.parquet", f"landing/2026-01-05/a.parquet is not one of {ONE_OF}"),
         ("2026-01-05-07/a.csv", "landing/2026-01-05-07 is not a daily partition (%Y-%m-%d)"),
         ("5th of May/a.csv", "landing/5th of May is not a daily partition (%Y-%m-%d)"),
         ("2026-1-5/a.csv", "landing/2026-1-5 is not a daily partition (%Y-%m-%d)"),
         # The last day that Python knows has no end that it knows: exports write it for "never".
         ("9999-12-31/a.csv", "landing/9999-12-31 is not a daily partition (%Y-%m-%d)"),
-        ("2025-12-31/a.csv", "landing/2025-12-31 is outside the source's partitions"),
+        (
+            "2025-12-31/a.csv",
+            f"landing: 2025-12-31 lies outside the days of source small (2026-01-01 {OPEN}) {WAITS}",
+        ),
         ("9999-12-30/a.csv", "landing/9999-12-30 is in the future, and waits"),
         (
             "a.csv",
@@ -167,7 +174,8 @@ def test_the_end_of_a_feed_is_exclusive(tmp_path: Path) -> None:
     for day in ("2026-01-05", "2026-01-06"):
         drop(zone, f"{day}/a.csv")
     assert names(zone) == {"2026-01-05": ["a.csv"]}
-    assert zone.look().notes == ("landing/2026-01-06 is outside the source's partitions",)
+    range_ = "2026-01-01 to 2026-01-06, exclusive"
+    assert zone.look().notes == (f"landing: 2026-01-06 lies outside the days of source small ({range_}) {WAITS}",)
 
 
 def test_an_hourly_feed_has_hours(tmp_path: Path) -> None:
@@ -343,7 +351,9 @@ def test_files_of_labels_are_no_partition_and_stand_in_the_order_in_which_they_l
     assert labels(zone) == ["labels/c.parquet", "labels/b.csv", "labels/a.csv.gz"]
     assert [file.name for file in zone.label_files()] == labels(zone)
     assert names(zone) == {"2026-01-05": ["a.csv"]}
-    assert zone.look().notes == ("landing/labels/notes.txt is not one of .csv, .csv.gz, .parquet",)
+    assert zone.look().notes == (
+        "landing/labels/notes.txt is not one of .csv, .csv.gz, .parquet, .jsonl, .jsonl.gz, .ndjson, .ndjson.gz",
+    )
 
 
 def test_a_file_of_labels_counts_at_the_second_remembered_look_of_a_sensor(zone: LandingZone) -> None:
@@ -361,10 +371,15 @@ def test_no_label_has_to_land(zone: LandingZone) -> None:
     assert zone.look().notes == ()
 
 
-def land(zone: LandingZone, con: duckdb.DuckDBPyConnection, content: bytes, **how: Any) -> list[LandedPiece]:
-    file = Path(zone.data_dir).parent / how.pop("name", "feed.csv")
+def write(zone: LandingZone, content: bytes, name: str = "feed.csv") -> Path:
+    file = Path(zone.data_dir).parent / name
     file.write_bytes(content)
-    return zone.land(con, file, **how)
+    return file
+
+
+def land(zone: LandingZone, con: duckdb.DuckDBPyConnection, content: bytes, **how: Any) -> list[LandedPiece]:
+    file = write(zone, content, how.pop("name", "feed.csv"))
+    return list(zone.land(con, file, **how).pieces)
 
 
 def test_a_file_is_split_by_event_time(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
@@ -487,12 +502,45 @@ def test_a_row_without_a_readable_time_goes_to_the_first_partition(
     }
 
 
-def test_a_file_without_any_readable_time_lands_in_the_feeds_first_partition(
+def test_a_file_without_any_usable_time_is_refused_with_what_would_read_it(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    zone = make_zone(tmp_path)
+    with pytest.raises(NoUsableTimeError, match=r"none of 2 records has a usable time\. time = '03/04/2026'") as caught:
+        land(zone, con, csv_bytes(row("X", "03/04/2026"), row("Y", "13/04/2026")))
+    assert "event_timestamp = \"strptime(time, '%d/%m/%Y')\"" in str(caught.value)
+    assert everything(zone) == {}
+
+
+def test_many_records_without_a_usable_time_land_with_a_warning_and_few_without(
     zone: LandingZone, con: duckdb.DuckDBPyConnection
 ) -> None:
-    content = csv_bytes(row("X", "yesterday"), row("Y", ""))
-    land(zone, con, content)
-    assert landed(zone) == {"2026-01-01": content}
+    good = [row(f"T{n}", FIFTH) for n in range(99)]
+    few = zone.land(con, write(zone, csv_bytes(*good, row("X", "never"))))
+    many = zone.land(con, write(zone, csv_bytes(*good, row("X", "never"), row("Y", "never"))))
+    assert few.notes == ()
+    [note] = many.notes
+    assert note.startswith("2 of 101 records of feed.csv have no usable time. time = 'never', by event_timestamp")
+
+
+def test_landing_by_a_mended_source_puts_aside_what_the_file_became_before(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    content = csv_bytes(row("A", "06/01/2026"), row("B", "07/01/2026"), row("C", "2026-01-05"))
+    wrong = make_zone(tmp_path)
+    land(wrong, con, csv_bytes(row("B", "07/01/2026"), row("C", "2026-01-05")), name="other.csv")
+    before = wrong.land(con, write(wrong, content))
+    assert len(landed(wrong)) == 1, "all in the first partition, to be quarantined there"
+    mended = """coalesce(TRY(strptime(time, '%d/%m/%Y')), TRY(strptime(time, '%Y-%m-%d')))"""
+    source = Path(wrong.source_file)
+    text = source.read_text().replace('event_timestamp = "time"', f'event_timestamp = "{mended}"')
+    source.write_text(text.replace('time = "TIMESTAMPTZ"', ""))
+    right = LandingZone(data_dir=wrong.data_dir, source_file=wrong.source_file)
+    after = right.land(con, write(right, content))
+    assert after.put_aside == tuple(f"{piece.partition_key}/{piece.name}" for piece in before.pieces)
+    assert sorted(piece.partition_key for piece in after.pieces) == ["2026-01-05", "2026-01-06", "2026-01-07"]
+    assert len(right.look().partitions["2026-01-05"]) == 2, "what another file became stays"
+    assert right.land(con, write(right, content)).put_aside == ()
 
 
 @pytest.mark.parametrize("time", ["1970-01-01 00:00:00", "0005-01-01 00:00:00", "9999-12-31 00:00:00"])
@@ -504,7 +552,7 @@ def test_a_row_of_no_partition_takes_no_other_row_with_it(
     assert landed(zone) == {"2026-01-05": csv_bytes(row("A", FIFTH), row("Y", "yesterday"))}
     assert (zone.folder / time[:10]).is_dir()
     [note] = zone.look().notes
-    assert note.startswith(f"landing/{time[:10]} is ")
+    assert note.startswith((f"landing: {time[:10]} lies outside", f"landing/{time[:10]} is "))
 
 
 def test_landing_twice_changes_nothing(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
@@ -529,15 +577,15 @@ def test_replace_puts_the_other_files_of_touched_partitions_aside(
     land(zone, con, csv_bytes(row("A", FIFTH), row("B", SIXTH)))
     by_hand = drop(zone, "2026-01-05/by_hand.csv", csv_bytes(row("C", FIFTH))).read_bytes()
     corrected = csv_bytes(row("A", FIFTH, amount="2"))
-    [piece] = land(zone, con, corrected, replace=True)
+    done = zone.land(con, write(zone, corrected), replace=True)
     assert landed(zone) == {"2026-01-05": corrected, "2026-01-06": csv_bytes(row("B", SIXTH))}
-    assert len(piece.superseded) == 2
+    assert len(done.put_aside) == 2
     # Nothing that landed is lost.
     assert {csv_bytes(row("A", FIFTH)), by_hand} <= set(everything(zone).values())
     # Again, nothing changes: what lies there is this file.
     before = everything(zone)
-    [again] = land(zone, con, corrected, replace=True)
-    assert (again.is_new, again.superseded) == (False, ())
+    again = zone.land(con, write(zone, corrected), replace=True)
+    assert ([piece.is_new for piece in again.pieces], again.put_aside) == ([False], ())
     assert everything(zone) == before
 
 
@@ -626,7 +674,7 @@ def test_the_records_of_the_parts_are_the_records_of_the_file(
         row(f"T{n}", chance.choice(times), product=chance.choice(products)) + chance.choice(["", "", "", "", ",more"])
         for n in range(chance.choice((3, 30, 300)))
     ]
-    content = csv_bytes(*rows, end=chance.choice(("\n", "\r\n")))
+    content = csv_bytes(row("first", FIFTH), *rows, end=chance.choice(("\n", "\r\n")))
     zone = make_zone(tmp_path)
     pieces = land(zone, con, content)
 
@@ -659,12 +707,12 @@ def test_parquet_keeps_its_columns_and_types(zone: LandingZone, con: duckdb.Duck
     file = tmp_path / "year=2026" / "feed.parquet"
     pq.write_table(table, file)
     table = pq.ParquetFile(file).read()
-    pieces = zone.land(con, file)
+    pieces = zone.land(con, file).pieces
     assert [(piece.partition_key, piece.records) for piece in pieces] == [("2026-01-05", 2), ("2026-01-06", 1)]
     parts = {key: pq.ParquetFile(files[0].path).read() for key, files in zone.look().partitions.items()}
     assert parts["2026-01-05"].equals(table.take([1, 2]), check_metadata=True)
     assert parts["2026-01-06"].equals(table.take([0]), check_metadata=True)
-    assert [piece.is_new for piece in zone.land(con, file)] == [False, False]
+    assert [piece.is_new for piece in zone.land(con, file).pieces] == [False, False]
 
 
 # Counting

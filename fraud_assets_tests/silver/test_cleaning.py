@@ -70,6 +70,14 @@ def test_an_expression_that_fails_for_a_row_costs_that_row(con: duckdb.DuckDBPyC
     assert refused(con) == [("feed.csv", 2, ["amount_not_understood"])]
 
 
+def test_a_cell_that_two_expressions_cannot_read_costs_its_row_alone(con: duckdb.DuckDBPyConnection, tmp_path: Path):
+    columns = {"TransactionAmt": "card::DOUBLE + 1", "is_international_txn": "card::DOUBLE + 2 > 5"}
+    source = make_source(columns=make_source().columns | columns)
+    clean_rows(con, tmp_path, row(id="A"), row(id="B", card="7"), source=source)
+    assert good(con, "TransactionID, amount_thousandths, is_international_txn") == [("B", 8_000, 1)]
+    assert refused(con) == [("feed.csv", 2, ["amount_not_understood", "international_not_understood"])]
+
+
 def test_a_feed_without_labels_has_none(con: duckdb.DuckDBPyConnection, tmp_path: Path):
     columns = {name: text for name, text in make_source().columns.items() if name != "isFraud"}
     clean_rows(con, tmp_path, GOOD, source=make_source(columns=columns))

@@ -14,6 +14,7 @@ from fraud_assets.silver.cleaning import REASONS
 from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURES, quarantine_schema, silver_schema
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import CANONICAL_TYPES, Source
+from fraud_assets_tests.silver.cases import json_lines
 from fraud_assets_tests.silver.feed import HEADER, make_source, row, write_bytes, write_csv, write_parquet
 
 KEYS = ("2026-01-05", "2026-01-06")
@@ -80,6 +81,22 @@ COPIES = [
 ]
 
 
+HABITS = make_source(
+    csv={"delimiter": ";", "skip": 1, "decimal": ",", "thousands": "."},
+    columns=make_source().columns | {"card_id": "order"},
+)
+HABIT = "\n".join(
+    ["an export", HEADER.replace(",", ";").replace("card", "Order")]
+    + [
+        f"H{i};2026-01-05 10:00;c;W;{amount};0;0"
+        for i, amount in enumerate(["4.711,5", "4.71", "$5", "(5)", "5-", "5,0001"])
+    ]
+)
+JSON = json_lines(
+    *({"id": f"J{i}", "order": card} for i, card in enumerate(["c", 1.50, {"x": 1.0}, True, None])), "no json", "[1]"
+)
+
+
 def files_of(folder: Path) -> dict[str, list[RawFile]]:
     table = [dict(zip(HEADER.split(","), text.split(","), strict=True)) for text in WINDOWS]
     later = [row(id="C2", time="2026-01-06 08:00", card="l", amount="11"), row(id="D1", time="2026-01-06 08:00")]
@@ -120,6 +137,7 @@ def meaning(con: duckdb.DuckDBPyConnection, folder: Path) -> list[str]:
         *(f"{name} {type_}" for name, type_ in CANONICAL_TYPES.items()),
         *(f"{field.name} {field.type}" for schema in (silver_schema(), quarantine_schema()) for field in schema),
         *(line for source in sources for line in outputs(con, source, files_of(folder))),
+        *outputs(con, HABITS, {KEYS[0]: [write_bytes(folder, HABIT.encode()), write_bytes(folder, JSON, "a.jsonl")]}),
     ]
 
 
