@@ -85,6 +85,7 @@ def fraud_isolation_forest(
         digest=facts.training_data_version,
         metrics={"training/rows": facts.training_rows, "training/alert_rate": facts.alert_share},
     )
+    model_registry.append_to_description(version, facts.summary(version))
     describe_run(mlflow, facts.summary(version), name=f"training of version {version}")
     run = mlflow.active_run().info
     url = model_registry.run_url(run)

@@ -131,6 +131,9 @@ def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scor
     assert metadata["mlflow_run_id"] == dagster_run.tags["fraud_assets/mlflow_run_id"] == run_id
     assert run.data.tags["dagster_run_id"] == second["dagster_run_id"] == result.run_id
     assert metadata["threshold"] == float(second["threshold"]) > 0.0
+    trained, decided = str(registry._client().get_model_version(registry.model_name, "2").description).split("\n\n")
+    assert trained.startswith("Version 2: an Isolation Forest of 200 trees of version 1")
+    assert decided.startswith("Promoted by gate, 20")
     page = f"http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/{run_id}"
     assert metadata["mlflow_run"] == f"{page}?workflowType=machine_learning"
     assert f"(http://127.0.0.1:3000/runs/{result.run_id})" in run.data.tags["mlflow.note.content"]

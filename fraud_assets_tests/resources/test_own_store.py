@@ -42,10 +42,13 @@ def original(pipeline: Pipeline, features: pd.DataFrame, tmp_path_factory: pytes
     registry.prepare()
     with registry.as_mlflow_default():
         import mlflow
+        from mlflow.data.delta_dataset_source import DeltaDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
 
         mlflow.set_experiment(registry.experiment_name)
         with mlflow.start_run():
-            registry.log_training_data(name="t", location=f"{data_dir}/lake/silver/t", version=1, digest="d")
+            source = DeltaDatasetSource(path=f"{data_dir}/lake/silver/t", delta_table_version=1)
+            mlflow.log_input(MetaDataset(source, name="t", digest="d"), context="training")
     register(registry, pipeline, features, scorer=Scorer.from_pipeline(pipeline))
     registry.set_prod("1")
     return data_dir

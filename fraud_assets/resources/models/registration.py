@@ -6,7 +6,6 @@ entry for it (`registry`), and what the loader does once it runs (`pyfunc_loader
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -94,14 +93,6 @@ def contract_signature() -> "ModelSignature":
         inputs=Schema([ColSpec(_MLFLOW_TYPES[feature.type], feature.name) for feature in FEATURES]),
         outputs=Schema([ColSpec("double", "fraud_score"), ColSpec("boolean", "is_anomaly")]),
     )
-
-
-def version_description(tags: Mapping[str, str], *, source_name: str) -> str:
-    """Return what a version is, in a sentence for its page in MLflow; decisions about it are added as they are made."""
-    trees, rows, first, last = (
-        tags.get(name, "?") for name in ("n_estimators", "training_rows", "train_start", "train_end")
-    )
-    return f"Isolation Forest of {trees} trees, trained on {rows} rows of the feed {source_name}, {first} to {last}."
 
 
 def library_versions() -> dict[str, str]:

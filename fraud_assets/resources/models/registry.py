@@ -32,7 +32,6 @@ from fraud_assets.resources.models.registration import (
     SCORER_FOLDER,
     contract_signature,
     log_model,
-    version_description,
 )
 from fraud_assets.resources.models.version_files import download, files_digest, verify_files
 
@@ -201,20 +200,13 @@ class ModelRegistry(dg.ConfigurableResource):
             said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
             with another_was_first():
                 self._client().create_registered_model(self.model_name, description=MODEL_DESCRIPTION)
-            description = version_description(tags, source_name=self.source_name)
             registered = self._client().create_model_version(
-                self.model_name,
-                logged.model_uri,
-                logged.run_id,
-                tags={**tags, **said},
-                model_id=logged.model_id,
-                description=description,
+                self.model_name, logged.model_uri, logged.run_id, tags={**tags, **said}, model_id=logged.model_id
             )
             version = str(registered.version)
             # As MLflow's own `register_model` does, so that the page of the logged model shows its version.
             named = json.dumps([{"name": self.model_name, "version": registered.version}])
-            shown = {"mlflow.modelVersions": named, "mlflow.note.content": description}
-            self._client().set_logged_model_tags(logged.model_id, shown)
+            self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
             if trained.scorer is not None:
                 self._local_scorers().put(version, folder / SCORER_FOLDER)
         return version
