@@ -278,6 +278,7 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def as_mlflow_default(self) -> AbstractContextManager[None]:
         """Make this store the one that MLflow logs to and loads from while the block runs."""
+        self._look_after_store()
         return mlflow_default(self.tracking_uri, self.registry_uri)
 
     @contextmanager
