@@ -151,6 +151,30 @@ def test_try_shows_what_becomes_of_the_rows_and_writes_nothing(run: Run, shop: P
     assert sorted(shop.iterdir()) == before
 
 
+def test_a_time_expression_that_reads_no_row_is_refused_with_one_that_does(run: Run, shop: Path) -> None:
+    (shop / "shop.toml").write_text(SHOP.replace('"paid_at"', "\"strptime(paid_at, '%d.%m.%Y')\""))
+
+    for arguments in (("try", "shop.toml", "orders.csv"), ("land", "orders.csv")):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert "paid_at = '2026-03-01" in result.output
+        assert 'event_timestamp = "paid_at::TIMESTAMPTZ"' in result.output
+        assert "usable time" in result.output
+    assert not list(shop.rglob("landing/2*"))
+
+
+def test_days_outside_the_source_are_said_with_the_remedy_wherever_they_matter(run: Run, shop: Path) -> None:
+    (shop / "shop.toml").write_text(SHOP.replace('"2026-03-01"', '"2026-04-01"'))
+
+    for arguments in (("try", "shop.toml", "orders.csv"), ("land", "orders.csv"), ("run",)):
+        result = run(*arguments)
+        assert "2026-03-01" in result.output
+        assert "outside the days of source shop (2026-04-01 without end): to build it, give its file another start" in (
+            " ".join(result.output.split())
+        )
+    assert "Nothing that can be built landed" in result.output
+
+
 def test_landing_twice_changes_nothing(run: Run, shop: Path) -> None:
     first = run("land", "orders.csv")
     files = {path: path.stat().st_mtime_ns for path in (shop / "data" / "shop" / "landing").rglob("*.csv")}

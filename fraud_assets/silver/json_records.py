@@ -14,6 +14,7 @@ from typing import Any, Final, TextIO
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, RawFile, RawRows, open_text, printable
 from fraud_assets.sql import literal
@@ -74,16 +75,19 @@ class JsonChunk:
         found = self.query(
             con,
             f"""
-            SELECT number {values}
+            SELECT found IS NULL AS is_other, number {values}
             FROM (
-                SELECT number, TRY(json_extract_string(line, [{keys}]::VARCHAR[])) AS found
+                SELECT number, CASE
+                    WHEN starts_with(line, '{{') AND NOT regexp_matches(line, {literal(_MAY_DIFFER)})
+                    THEN TRY(json_extract_string(line, [{keys}]::VARCHAR[]))
+                END AS found
                 FROM lines
-                WHERE starts_with(line, '{{') AND NOT regexp_matches(line, {literal(_MAY_DIFFER)})
             )
-            WHERE found IS NOT NULL
             """,
         )
-        numbers, *columns = found.columns
+        is_other, numbers, *columns = found.columns
+        if pc.any(is_other).as_py() or len(numbers) < len(self):  # pyright: ignore[reportAttributeAccessIssue] made at import
+            numbers, *columns = found.filter(pc.invert(is_other)).columns[1:]  # pyright: ignore[reportAttributeAccessIssue]
         numbers = numbers.to_pylist()
         if len(numbers) == len(self):
             return RawRows(numbers, columns, [])

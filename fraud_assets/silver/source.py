@@ -198,7 +198,7 @@ class Source(_Section):
         until = f"to {self.partitions.end}, exclusive" if self.partitions.end else "without end"
         return (
             f"{what if len(outside) > 1 else f'{outside[0]} lies'} outside the days of source {self.name} "
-            f"({self.partitions.start} {until}) and waits: give its file another start or end in [partitions]"
+            f"({self.partitions.start} {until}): to build it, give its file another start or end in [partitions]"
         )
 
     def references(self, con: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:

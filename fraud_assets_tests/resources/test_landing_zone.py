@@ -27,7 +27,7 @@ from fraud_assets_tests.silver.feed import iter_records
 HEADER = "id,time,card,product,amount,abroad,fraud"
 ONE_OF = ".csv, .csv.gz, .parquet, .jsonl, .jsonl.gz, .ndjson, .ndjson.gz"
 OPEN = "without end"
-WAITS = "and waits: give its file another start or end in [partitions]"
+REMEDY = "to build it, give its file another start or end in [partitions]"
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_suffix_is_known_whatever_its_case(zone: LandingZone, name: str) -> No
         ("9999-12-31/a.csv", "landing/9999-12-31 is not a daily partition (%Y-%m-%d)"),
         (
             "2025-12-31/a.csv",
-            f"landing: 2025-12-31 lies outside the days of source small (2026-01-01 {OPEN}) {WAITS}",
+            f"landing: 2025-12-31 lies outside the days of source small (2026-01-01 {OPEN}): {REMEDY}",
         ),
         ("9999-12-30/a.csv", "landing/9999-12-30 is in the future, and waits"),
         (
@@ -175,7 +175,7 @@ def test_the_end_of_a_feed_is_exclusive(tmp_path: Path) -> None:
         drop(zone, f"{day}/a.csv")
     assert names(zone) == {"2026-01-05": ["a.csv"]}
     range_ = "2026-01-01 to 2026-01-06, exclusive"
-    assert zone.look().notes == (f"landing: 2026-01-06 lies outside the days of source small ({range_}) {WAITS}",)
+    assert zone.look().notes == (f"landing: 2026-01-06 lies outside the days of source small ({range_}): {REMEDY}",)
 
 
 def test_an_hourly_feed_has_hours(tmp_path: Path) -> None:

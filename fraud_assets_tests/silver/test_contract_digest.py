@@ -99,7 +99,10 @@ JSON = json_lines(
 
 def files_of(folder: Path) -> dict[str, list[RawFile]]:
     table = [dict(zip(HEADER.split(","), text.split(","), strict=True)) for text in WINDOWS]
-    later = [row(id="C2", time="2026-01-06 08:00", card="l", amount="11"), row(id="D1", time="2026-01-06 08:00")]
+    later = [
+        row(id="C2", time="2026-01-06 08:00", card="l", amount="11"),
+        row(id="D1", time="2026-01-06 08:00", fraud=""),
+    ]
     return {
         KEYS[0]: [write_csv(folder, *EARLIER, name="earlier.csv")],
         KEYS[1]: [
