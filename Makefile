@@ -50,8 +50,8 @@ dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000 (or PORT=...), with
 
 mlflow: PORT = 5000
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)
-	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --backend-store-uri "$$($(BIN)/fraud-assets mlflow-uri)"
+	@uri="$$($(BIN)/fraud-assets mlflow-uri)" && MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server \
+	    --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
 
 check: $(INSTALLED) ## lint, types, import rules, definitions
 	$(BIN)/ruff check .

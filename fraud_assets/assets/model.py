@@ -248,15 +248,18 @@ def prod_model(
             f"`fraud-assets promote {version} --reason TEXT` overrides.",
             allow_retries=False,
         )
-    columns = ["decided_at", "model_version", "decision", "decided_by", "reason"]
-    table = markdown_table(columns, [[row[name] for name in columns] for row in history[:10]])
+    told = [
+        f"**Version {row['model_version']} was {row['decision']}** by {row['decided_by']}, "
+        f"{row['decided_at']:%Y-%m-%d %H:%M} UTC: {row['reason']}"
+        for row in history[:10]
+    ]
     yield dg.MaterializeResult(
         metadata={
             "prod_version": prod_version,
             "candidate": version,
             "decision": latest["decision"],
             "reason": latest["reason"],
-            "history": dg.MarkdownMetadataValue(table),
+            "history": dg.MarkdownMetadataValue("\n\n".join(told)),
         },
         data_version=dg.DataVersion(prod_version),
     )

@@ -59,7 +59,7 @@ class Partitions(_Section):
     start: date
     end: date | None = None
     late_after_hours: Annotated[float | None, Field(ge=0.02)] = None
-    """An open feed of which nothing was built for so long is late; a minute at least. Default: two partitions' length."""
+    """An open feed of which nothing was built for so long is late: a minute at least, by default two partitions."""
 
     @model_validator(mode="after")
     def _end_follows_start(self) -> "Partitions":
