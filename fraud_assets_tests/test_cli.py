@@ -375,9 +375,10 @@ def test_synthetic_days_are_proposed_to_no_other_feed(run: Run, shop: Path) -> N
 
 
 def test_nothing_stands_below_the_message_of_an_error(shop: Path, tmp_path: Path) -> None:
-    (tmp_path / "orders.csv").write_text(ORDERS.replace("card", "kard"))
+    (shop / "shop.toml").write_text(SHOP.replace('card_id = "card"\n', ""))
     done = subprocess.run(
         [sys.executable, "-m", "fraud_assets.cli", "land", "orders.csv"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: orders.csv: column card is missing")
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert done.stderr.rstrip().endswith("missing: card_id.")
