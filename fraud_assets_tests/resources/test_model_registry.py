@@ -19,6 +19,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import create_execution_plan
+from dagster._core.execution.context_creation_job import scoped_job_context
 from mlflow.exceptions import MlflowException
 from sklearn.pipeline import Pipeline
 
@@ -601,6 +604,19 @@ def test_four_runs_in_one_process_make_four_mlflow_runs_with_the_right_status(re
     assert {run_id: run.info.status for run_id, run in mlflow_runs(registry).items()} == statuses
     assert mlflow.active_run() is None
     assert not mlflow.is_tracking_uri_set()
+
+
+def test_resources_that_are_opened_after_the_run_has_ended_leave_its_mlflow_run_as_it_ended(registry):
+    """As `dagster job execute` opens them, when it looks at the result."""
+    job = tracked_definitions(registry, failing="measured").resolve_job_def("training_job")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        run, plan = instance.get_run_by_id(result.run_id), create_execution_plan(job)
+        assert run is not None
+        with scoped_job_context(plan, InMemoryJob(job), {}, run, instance) as context:
+            assert context.scoped_resources_builder.build({"mlflow"}).mlflow is None
+    (tracked,) = mlflow_runs(registry).values()
+    assert tracked.info.status == "FAILED"
 
 
 def test_a_later_step_that_is_not_tracked_leaves_the_mlflow_run_finished(registry):

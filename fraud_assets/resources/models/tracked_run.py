@@ -24,6 +24,12 @@ def tracked_run(init_context: dg.InitResourceContext) -> Iterator[Any]:
     FAILED when a tracked step failed (`mark_mlflow_run_failed` says so) or an exception is on its way,
     KILLED when the run was interrupted, else FINISHED. Steps must run in one process.
     """
+    instance = init_context.instance
+    known = instance and init_context.run and instance.get_run_by_id(init_context.run.run_id)
+    if known and known.is_finished:
+        # `dagster job execute` opens the resources once more when all is done: that would name and end the run anew.
+        yield None
+        return
     registry: ModelRegistry = init_context.resources.model_registry
     registry.prepare()
     import mlflow
@@ -37,7 +43,7 @@ def tracked_run(init_context: dg.InitResourceContext) -> Iterator[Any]:
             tracking = open_run(init_context.replace_config({**store, "env": {}, "extra_tags": {}}))
             run = next(tracking)
         run.failed_steps = []
-        opened, instance = mlflow.active_run(), init_context.instance
+        opened = mlflow.active_run()
         if opened is not None and instance is not None:
             link = f"[{run.dagster_run_id}]({DAGSTER_UI}/runs/{run.dagster_run_id})"
             mlflow.set_tag("mlflow.note.content", f"Dagster run {link}, where `make dev` runs.")
