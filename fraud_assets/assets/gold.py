@@ -61,11 +61,15 @@ def fraud_predictions(
         )
         lake.replace_partition(PREDICTIONS, key, scored, provenance=provenance(context, model_version=version))
         rows, anomalies = count_anomalies(connection, lake.select(PREDICTIONS, keys=[key]))
+        _, top = most_suspicious(connection, lake.select(PREDICTIONS, keys=[key]))
         return PartitionMade(
             rows=rows,
             data_version=f"{silver_digest}-{version}",
             metadata={"anomalies": anomalies, "model_version": version, "silver_version": silver_digest},
-            preview=markdown_table(*most_suspicious(connection, lake.select(PREDICTIONS, keys=[key]))),
+            preview=markdown_table(
+                ["TransactionID", "time (UTC)", "amount", "fraud_score", "score_percentile"],
+                [[name, f"{time:%H:%M:%S}", f"{amount:,.2f}", *scores] for name, time, amount, _, *scores in top],
+            ),
         )
 
     with lake.connect() as connection:

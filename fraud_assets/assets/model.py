@@ -174,13 +174,13 @@ def _evaluation_metadata(
     not_measurable = evaluation.estimate(FOREST, "roc_auc").not_measurable
     table = "\n\n".join([markdown_table(*quality_table(evaluation)), *quality_notes(evaluation)])
     return {
+        **({"not_measurable": not_measurable} if not_measurable else {}),
+        "metrics": dg.MarkdownMetadataValue(table),
+        **({"pictures": _as_markdown(pictures)} if pictures else {}),
         "evaluated_partitions": len(inputs.keys),
         "late_labels": inputs.labels.summary(),
         **({"label_files_not_read": broken} if broken else {}),
         **evaluation.headline(),
-        "metrics": dg.MarkdownMetadataValue(table),
-        **({"pictures": _as_markdown(pictures)} if pictures else {}),
-        **({"not_measurable": not_measurable} if not_measurable else {}),
     }
 
 
