@@ -138,9 +138,12 @@ def read_raw(
         f"CREATE OR REPLACE TEMP TABLE {identifier(table + '_unreadable')} (line BIGINT, text VARCHAR, reason VARCHAR)"
     )
     names = list(records.names)
-    if isinstance(records, JsonRecords) and not is_strict:
-        known = {name.lower() for name in names}
-        names += [name for name in sorted(needed) if name.lower() not in known]
+    if isinstance(records, JsonRecords):
+        # Of its keys only those that are needed, since any record may have odd ones beside; the line is kept as it is.
+        spelled = {name.lower(): name for name in reversed(names)}
+        if is_strict:
+            _require_columns(file, sorted(spelled.values()), needed)
+        names = [spelled.get(name.lower(), name) for name in sorted(needed)]
     _require_columns(file, names, needed)
     names = [name for name in names if kept is None or name.lower() in kept]
     columns = "".join(f", {identifier(name)} VARCHAR" for name in names)

@@ -555,6 +555,24 @@ def test_a_row_of_no_partition_takes_no_other_row_with_it(
     assert note.startswith((f"landing: {time[:10]} lies outside", f"landing/{time[:10]} is "))
 
 
+def test_a_piece_that_another_file_became_as_well_is_not_put_aside(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    zone, content = make_zone(tmp_path), csv_bytes(row("A", FIFTH), row("B", "06/01/2026"))
+    zone.land(con, write(zone, content))
+    zone.land(con, write(zone, content + b"\n"))  # other bytes, the same records
+    source = Path(zone.source_file)
+    mended = """TRY(strptime(time, '%d/%m/%Y'))"""
+    text = source.read_text().replace(
+        'event_timestamp = "time"', f'event_timestamp = "coalesce({mended}, time::TIMESTAMP)"'
+    )
+    source.write_text(text.replace('time = "TIMESTAMPTZ"', ""))
+    right = LandingZone(data_dir=zone.data_dir, source_file=zone.source_file)
+    assert right.land(con, write(right, content)).put_aside == ()
+    [aside] = right.land(con, write(right, content + b"\n")).put_aside
+    assert aside.startswith("2026-01-05/")
+
+
 def test_landing_twice_changes_nothing(zone: LandingZone, con: duckdb.DuckDBPyConnection) -> None:
     content = csv_bytes(row("A", FIFTH), row("B", SIXTH))
     first = land(zone, con, content)

@@ -661,6 +661,13 @@ CASES = (
         note="with `card_id = \"json_extract_string(card, '$.number')\"`",
         source={"columns": make_source().columns | {"card_id": "json_extract_string(card, '$.number')"}},
     ),
+    Case(
+        JSON,
+        "a key without a name, or in other letters, in one record",
+        (("feed.jsonl", json_lines({}, {"id": "T2", "": 1, "ID": "x", "_line": 7})),),
+        (("T1",), ("T2",)),
+        note="of a key the spelling that comes first in the file counts",
+    ),
     bad_json("a key that is not there", {"card": None}, "missing_card"),
     bad_json("a number that is none", {"amount": "n/a"}, "unreadable_amount"),
     bad_json("an amount of NaN", {"amount": float("nan")}, "amount_not_finite"),
