@@ -67,7 +67,7 @@ def build_sensors(
             plan = decide(state, stages)
             prod = f"version behind @prod: {state.prod_version or 'none'}"
             is_news = _log_news(context, landing.notes if looks else (prod, *plan.notes))
-            if looks and not lake.views_are_current():
+            if looks:
                 lake.publish_views()
             # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
             if is_news and not looks:
