@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 import dagster as dg
@@ -10,6 +10,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
+from fraud_assets.automation.dead_runs import end_dead_runs
 from fraud_assets.automation.jobs import asset_selection, run_tags
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
@@ -44,6 +45,7 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
+    end_dead_runs(instance, str(platform.data_dir), now=time())
     reconcile(platform.lake, platform.model_registry)
     while True:
         plan = decide(platform.state(platform.landing_zone.look()), platform.stages)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from fraud_assets.assets.partition_runs import covered_keys
+from fraud_assets.automation.dead_runs import dead_runs_sensor
 from fraud_assets.automation.jobs import asset_selection, job_assets, run_tags
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, Request, Stage, decide, requests
 
@@ -91,22 +91,6 @@ def build_sensors(
         ),
         dead_runs_sensor,
     ]
-
-
-@dg.sensor(
-    description="Reports runs failed whose process is gone, so that what they left is due again.",
-    minimum_interval_seconds=5,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def dead_runs_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
-    """End the runs that only the run table takes for alive; a sensor, since Dagster's launcher has no health check."""
-    started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    dead = [run for run in started if is_dead(lake.data_dir, run.run_id)]
-    for run in dead:
-        context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
-        context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
-        forget(lake.data_dir, run.run_id)
-    return dg.SkipReason(f"{len(dead)} of {len(started)} started runs were dead")
 
 
 def _log_news(context: dg.SensorEvaluationContext, lines: Iterable[str]) -> bool:

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
+from fraud_assets.automation import dead_runs
 from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.run_locks import hold_run_lock
@@ -172,29 +173,23 @@ def test_what_became_due_again_after_a_success_is_asked_for_again(make_platform:
     assert again.run_key != request.run_key
 
 
-def test_a_run_whose_process_is_gone_is_reported_failed_and_its_partitions_are_due_again(
-    make_platform: MakePlatform,
+def test_what_a_dead_run_left_is_due_again_at_the_tick_after_it_was_ended(
+    make_platform: MakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dead_runs, "QUIET_SECONDS", 0.0)
     platform = make_platform()
     platform.simulate(1)
     landed(platform)
     [request], _ = landed(platform)
     run = record_run(platform, request, dg.DagsterRunStatus.STARTED)
-    lock = platform.data_dir / ".runs" / f"{run.run_id}.lock"
     with hold_run_lock(str(platform.data_dir), run.run_id):
-        assert lock.exists()
-        assert end_dead_runs(platform) == "0 of 1 started runs were dead"
+        assert end_dead_runs(platform) == "no started run is dead"
         assert landed(platform)[0] == []
 
-    # A killed process leaves its lock file and frees the lock.
-    lock.touch()
-    assert end_dead_runs(platform) == "1 of 1 started runs were dead"
+    assert end_dead_runs(platform) == "1 runs were dead"
     [again], _ = landed(platform)
 
     assert again.run_key != request.run_key
-    found = platform.instance.get_run_by_id(run.run_id)
-    assert found is not None
-    assert found.status == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_new_feed_gets_silver_then_a_model_then_gold(make_platform: MakePlatform) -> None:
