@@ -13,7 +13,7 @@ from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
-from fraud_assets.automation.sensors import build_sensors
+from fraud_assets.automation.sensors import WATCH_SECONDS, build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
@@ -34,6 +34,7 @@ def build_definitions(
     *,
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
+    watch_seconds: float = WATCH_SECONDS,
 ) -> dg.Definitions:
     """Return the code location of one feed.
 
@@ -42,6 +43,7 @@ def build_definitions(
         resources: take the place of the resources of the same name.
         stages: all kinds of work; those with a table have the feed's partitions.
         assets: what the stages materialize.
+        watch_seconds: how long a tick waits for a file to land.
     """
     platform = Platform(settings)
     partitions = partitions_of(platform.source)
@@ -61,7 +63,9 @@ def build_definitions(
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
-        sensors=build_sensors(partitions, stages, jobs, rescore_days=settings.rescore_days),
+        sensors=build_sensors(
+            partitions, stages, jobs, rescore_days=settings.rescore_days, watch_seconds=watch_seconds
+        ),
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,

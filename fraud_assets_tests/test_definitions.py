@@ -55,7 +55,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "prod_model": "model",
         "fraud_predictions": "gold",
     }
-    assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
+    assert {job.name for job in definitions.jobs or []} == {"silver_job", "landing_job", "training_job", "scoring_job"}
     assert {key.name for key in graph.asset_check_keys} == {
         "features_match_contract",
         "stored_features_match_contract",

@@ -11,7 +11,7 @@ from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from fraud_assets.automation.dead_runs import end_dead_runs
-from fraud_assets.automation.jobs import asset_selection, run_tags
+from fraud_assets.automation.jobs import job_and_selection, run_tags
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
 from fraud_assets.staleness import Request, decide, requests
@@ -41,7 +41,6 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
 
     One stage after the other: what is due is decided anew, from what is on disk, when a stage is done.
     """
-    stages = {stage.name: stage for stage in platform.stages}
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
@@ -52,12 +51,11 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
         untried = [request for request in requests(plan.due, all_keys=all_keys) if request.cause not in tried]
         if not untried:
             break
-        stage = stages[untried[0].stage]
-        for request in (request for request in untried if request.stage == stage.name):
+        for request in (request for request in untried if request.stage == untried[0].stage):
             tried.add(request.cause)
             yield Started(request)
             began = monotonic()
-            result = _execute(definitions, instance, request, asset_selection(stage, platform.stages), stage.job)
+            result = _execute(definitions, instance, request, *job_and_selection(request, platform.stages))
             yield Ended(request, monotonic() - began, _problem(result))
 
 
@@ -65,8 +63,8 @@ def _execute(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     request: Request,
-    selection: Sequence[dg.AssetKey] | None,
     job_name: str,
+    selection: Sequence[dg.AssetKey] | None,
 ) -> dg.JobExecutionResult:
     """Execute one run in this process, as one of the code location: else the UI shows it under no job."""
     job = definitions.resolve_job_def(job_name)

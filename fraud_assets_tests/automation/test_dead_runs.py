@@ -14,6 +14,7 @@ import pytest
 from fraud_assets.automation.dead_runs import QUIET_SECONDS, end_dead_runs
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.run_locks import hold_run_lock
+from fraud_assets_tests.killed import killed_at
 from fraud_assets_tests.platform import TestPlatform
 
 SUCCESS, FAILURE, CANCELED = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
@@ -27,14 +28,6 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
-
-
-def killed_at(platform: TestPlatform, step: str, nth: int = 1) -> None:
-    """Do what is due in another process, which is killed at a step."""
-    home = platform.instance.root_directory
-    command = [sys.executable, "-m", "fraud_assets_tests.killed", str(platform.data_dir), home, step, str(nth)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
 def later() -> float:
@@ -54,7 +47,7 @@ def test_a_killed_run_ends_as_it_was_going_to_whatever_it_held_when_it_was_kille
 ) -> None:
     platform = make_platform()
     platform.simulate(1, rows_per_day=20)
-    killed_at(platform, step)
+    assert killed_at(platform, step)
     [run] = instance.get_runs()
     assert run.status is dg.DagsterRunStatus.STARTED
 
