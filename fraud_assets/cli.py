@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,26 @@ def status(as_json: bool) -> None:
             click.echo(f"Nothing landed yet. {how_to_land(platform.source)}")
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
+
+
+@main.command()
+@click.option("--send", is_flag=True, help="Send what was not sent yet to FRAUD_NOTIFY, and remember it.")
+def incidents(send: bool) -> None:
+    """Show what is wrong now; end with status 1 where anything is. A timer that calls it notices a dead daemon."""
+    from fraud_assets.automation.notifications import notified_of, watch_of
+    from fraud_assets.incidents import incidents as find_incidents
+
+    platform = _platform()
+    with _instance() as instance:
+        watch, notified = watch_of(platform, instance), notified_of(platform)
+        known = notified.known()
+        facts = watch.facts(now=datetime.now(tz=UTC), watched_since=None)
+        found = watch.explained(find_incidents(facts, known))
+    problems = notified.tell(found, log=lambda _: None) if send else []
+    for line in (*console.incident_lines(found), *problems):
+        click.echo(line)
+    if found or problems:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()

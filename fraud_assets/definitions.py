@@ -13,6 +13,7 @@ from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
+from fraud_assets.automation.notifications import build_notifications_sensor
 from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
@@ -43,7 +44,7 @@ def build_definitions(
         stages: all kinds of work; those with a table have the feed's partitions.
         assets: what the stages materialize.
     """
-    platform = Platform(settings)
+    platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
@@ -61,7 +62,10 @@ def build_definitions(
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
-        sensors=build_sensors(partitions, stages, jobs, rescore_days=settings.rescore_days),
+        sensors=[
+            *build_sensors(partitions, stages, jobs, rescore_days=settings.rescore_days),
+            build_notifications_sensor(platform),
+        ],
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.errors import FraudAssetsError
@@ -57,6 +57,14 @@ class Settings(BaseSettings):
     model_name: str = Field(
         default="fraud_isolation_forest",
         description="Name of the registered model. Unity Catalog wants three levels: catalog.schema.name.",
+    )
+    notify: SecretStr = Field(
+        default=SecretStr(""),
+        description="Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone.",
+    )
+    dagster_url: str = Field(
+        default="http://127.0.0.1:3000",
+        description="Where people open the Dagster UI: the beginning of the links in notifications.",
     )
     mlflow_tracking_uri: str | None = Field(
         default=None,
