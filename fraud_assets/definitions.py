@@ -35,13 +35,9 @@ def build_definitions(
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
 ) -> dg.Definitions:
-    """Return the code location of one feed.
+    """Return the code location of one feed; `resources` take the place of those of the same name.
 
-    Args:
-        settings: which feed, and where it lies.
-        resources: take the place of the resources of the same name.
-        stages: all kinds of work; those with a table have the feed's partitions.
-        assets: what the stages materialize.
+    Stages with a table have the feed's partitions; `assets` are what the stages materialize.
     """
     platform = Platform(settings)
     partitions = partitions_of(platform.source)

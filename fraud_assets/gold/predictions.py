@@ -20,15 +20,12 @@ class RowScorer(Protocol):
     @property
     def threshold(self) -> float:
         """A row whose score lies above it is an anomaly."""
-        ...
 
     def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803 - scikit-learn's name for a feature matrix
         """Return one score per row of `(n, 8)` features in contract order."""
-        ...
 
     def percentile(self, scores: np.ndarray) -> np.ndarray:
         """Return the share of training rows that scored lower, per score."""
-        ...
 
 
 GOLD_SCHEMA: Final = pa.schema(
@@ -79,11 +76,7 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield one Gold batch per Silver batch of a partition: same rows, same order, bounded memory.
 
-    Args:
-        batches: Silver rows with the columns `SCORED_COLUMNS`.
-        scorer: the model; its scores are taken as they are.
-        scored_at: when this scoring began (UTC).
-        constants: model_version, silver_version and partition_key, the same in all rows.
+    Of the Silver rows the `SCORED_COLUMNS` are needed; `constants` are model_version, silver_version and partition_key.
     """
     since_epoch = (scored_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 

@@ -129,8 +129,7 @@ def quarantine_schema() -> pa.Schema:
 def as_features(df: "pd.DataFrame") -> "pd.DataFrame":
     """Return the eight feature columns, in contract order and types, and nothing else.
 
-    Raises:
-        ValueError: A column is missing, or a value does not survive the cast to its contract type.
+    Raises ValueError where a column is missing, or a value does not survive the cast to its contract type.
     """
     missing = [name for name in FEATURE_NAMES if name not in df.columns]
     if missing:

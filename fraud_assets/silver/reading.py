@@ -79,11 +79,7 @@ Records = CsvRecords | JsonRecords | ParquetRows
 
 @contextmanager
 def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
-    """Open a Parquet file for reading its rows.
-
-    Raises:
-        BrokenFileError: the file cannot be read as Parquet.
-    """
+    """Open a Parquet file for reading its rows; raises BrokenFileError where it cannot be read as Parquet."""
     try:
         with pq.ParquetFile(file.path) as parquet:
             yield ParquetRows(parquet)
@@ -93,11 +89,7 @@ def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
 
 
 def open_raw(file: RawFile, csv_format: CsvFormat) -> AbstractContextManager[Records]:
-    """Open a file of any kind for reading its records.
-
-    Raises:
-        BrokenFileError: the file is empty or damaged; raised within the block, too.
-    """
+    """Open a file of any kind for reading its records; a damaged one raises BrokenFileError, within the block too."""
     match file.kind:
         case "parquet":
             return open_parquet(file)
@@ -130,9 +122,7 @@ def read_raw(
     has `line, text, reason` of the records that could not be delimited. Columns are found by name: those that are
     `needed` must be there, of all only the `kept` ones (in lower case) are read; order, case and surplus columns do not
     matter. A JSON record without a key has no value there, so that a key may be in no record, unless `is_strict`.
-
-    Raises:
-        BrokenFileError: the file is damaged, or lacks a needed column.
+    Raises BrokenFileError where the file is damaged, or lacks a needed column.
     """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {identifier(table + '_unreadable')} (line BIGINT, text VARCHAR, reason VARCHAR)"
