@@ -15,12 +15,7 @@ from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import Landed, Landing
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.tables import (
-    EVALUATION_METRICS,
-    PARTITION_BUILDS,
-    PREDICTIONS,
-    SILVER_TRANSACTIONS,
-)
+from fraud_assets.resources.tables import EVALUATION_METRICS, PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import Due, Plan, PlatformState

@@ -16,15 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from fraud_assets.silver.raw_files import (
-    NOT_TEXT,
-    OTHER_BYTES,
-    BrokenFileError,
-    RawFile,
-    RawRows,
-    open_text,
-    printable,
-)
+from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, BrokenFileError, RawFile, RawRows, open_text, printable
 from fraud_assets.silver.source import CsvFormat
 
 LINES_AT_ONCE: Final = 131_072

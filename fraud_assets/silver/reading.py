@@ -62,9 +62,8 @@ class ParquetRows:
                 for at, row in zip(not_text, rows.take(not_text).to_pylist() if not_text else [], strict=True)
             ]
             if not_text:
-                is_text = np.ones(len(rows), bool)
-                is_text[not_text] = False
-                lines, rows = np.array(lines)[is_text].tolist(), rows.filter(pa.array(is_text.tolist()))
+                whole = np.setdiff1d(np.arange(len(rows)), not_text)
+                lines, rows = (first + whole).tolist(), rows.take(pa.array(whole.tolist(), pa.int64()))
             yield RawRows(lines, [rows.column(name) for name in names], unreadable)
             first += len(batch)
 
