@@ -77,12 +77,8 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
         )
     first: date = start.date() if start else platform.source.partitions.start
     last = first + timedelta(days=days - 1)
-    outside = [day for day in (first, last) if not platform.source.in_range(day.isoformat())]
-    if outside:
-        raise click.ClickException(
-            f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
-            f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
-        )
+    if advice := platform.source.outside_advice(day.isoformat() for day in {first, last}):
+        raise click.ClickException(f"{advice}, in a copy of it that FRAUD_SOURCE names.")
     record_grain(platform.data_dir, platform.source)
     folder = platform.landing_zone.folder
     how: Any = {"format": file_format, "dirt": dirt, "seed": seed, "profile": profile, "rows_per_day": rows_per_day}

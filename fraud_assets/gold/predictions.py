@@ -20,12 +20,15 @@ class RowScorer(Protocol):
     @property
     def threshold(self) -> float:
         """A row whose score lies above it is an anomaly."""
+        ...
 
     def score(self, X: np.ndarray) -> np.ndarray:  # noqa: N803 - scikit-learn's name for a feature matrix
         """Return one score per row of `(n, 8)` features in contract order."""
+        ...
 
     def percentile(self, scores: np.ndarray) -> np.ndarray:
         """Return the share of training rows that scored lower, per score."""
+        ...
 
 
 GOLD_SCHEMA: Final = pa.schema(
@@ -86,20 +89,16 @@ def score_batches(
         return {name: _repeated(text, times) for name, text in constants.items()} | {"scored_at": scored}
 
     for batch in batches:
-        scores = scorer.score(_matrix(batch))
-        percentiles = scorer.percentile(scores)
+        features = batch.select(list(FEATURE_NAMES)).to_tensor(row_major=True)
+        scores = scorer.score(features.to_numpy())
+        percentiles, is_above = scorer.percentile(scores), is_anomaly(scores, scorer.threshold)
         made = dict(zip(batch.schema.names, batch.columns, strict=True)) | repeated(batch.num_rows)
         made |= {
             "fraud_score": _numbers(pa.float64(), scores),
-            "is_anomaly": _flags(is_anomaly(scores, scorer.threshold)),
+            "is_anomaly": pa.Array.from_buffers(pa.bool_(), len(scores), [None, _bits(is_above)]),
             "score_percentile": _numbers(pa.float64(), percentiles, valid=~np.isnan(percentiles)),
         }
         yield pa.record_batch([made[field.name].cast(field.type) for field in GOLD_SCHEMA], schema=GOLD_SCHEMA)
-
-
-def _matrix(batch: pa.RecordBatch) -> np.ndarray:
-    """Return the features of a batch, row by row: float64 `(n, 8)` in contract order."""
-    return batch.select(list(FEATURE_NAMES)).to_tensor(row_major=True).to_numpy()
 
 
 def count_anomalies(con: DuckDBPyConnection, gold: str) -> tuple[int, int]:
@@ -122,10 +121,6 @@ def most_suspicious(con: DuckDBPyConnection, gold: str) -> tuple[list[str], list
 def _numbers(arrow_type: pa.DataType, values: np.ndarray, *, valid: np.ndarray | None = None) -> pa.Array:
     mask = None if valid is None else _bits(valid)
     return pa.Array.from_buffers(arrow_type, len(values), [mask, pa.py_buffer(values)])
-
-
-def _flags(values: np.ndarray) -> pa.Array:
-    return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
 
 
 def _bits(values: np.ndarray) -> pa.Buffer:

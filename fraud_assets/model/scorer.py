@@ -132,11 +132,8 @@ class Scorer:
         X = np.ascontiguousarray(X, np.float64)  # noqa: N806
         expected = sklearn_scores(pipeline, X)
         scores = np.empty(len(X))
-        for way, n in (
-            (self._score_in_chunks, len(X)),
-            (self._score_by_walking, len(X)),
-            (self._score_with_numpy, 1_000),
-        ):
+        ways = {self._score_in_chunks: len(X), self._score_by_walking: len(X), self._score_with_numpy: 1_000}
+        for way, n in ways.items():
             way(X[:n], scores[:n])
             differing = np.count_nonzero(scores[:n].view(np.int64) != expected[:n].view(np.int64))
             if differing:
