@@ -7,8 +7,6 @@ expected fault ends in one line that says what to do, never in a traceback.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import click
 
 from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.promotion import Move
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
@@ -78,28 +77,14 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
         )
     first: date = start.date() if start else platform.source.partitions.start
     last = first + timedelta(days=days - 1)
-    outside = [day for day in (first, last) if not platform.source.in_range(day.isoformat())]
-    if outside:
-        raise click.ClickException(
-            f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
-            f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
-        )
+    if advice := platform.source.outside_advice(day.isoformat() for day in {first, last}):
+        raise click.ClickException(f"{advice}, in a copy of it that FRAUD_SOURCE names.")
     record_grain(platform.data_dir, platform.source)
-    written = [
-        write_day(
-            first + timedelta(days=day),
-            platform.landing_zone.folder,
-            format=file_format,
-            dirt=dirt,
-            seed=seed,
-            profile=profile,
-            rows_per_day=rows_per_day,
-        )
-        for day in range(days)
-    ]
-    click.echo(
-        f"Landed     {len(written)} synthetic days, {first} to {last}, in {console.shown(platform.landing_zone.folder)}"
-    )
+    folder = platform.landing_zone.folder
+    how: Any = {"format": file_format, "dirt": dirt, "seed": seed, "profile": profile, "rows_per_day": rows_per_day}
+    for day in range(days):
+        write_day(first + timedelta(days=day), folder, **how)
+    click.echo(f"Landed     {days} synthetic days, {first} to {last}, in {console.shown(folder)}")
 
 
 @main.command("try")
@@ -170,16 +155,19 @@ def status(as_json: bool) -> None:
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
 
+_BY = click.option("--by", "decided_by", envvar="USER", default="a person", help="Who decides. Default: $USER.")
+
+
 @main.command()
 @click.option("--send", is_flag=True, help="Send what was not sent yet to FRAUD_NOTIFY, and remember it.")
 def incidents(send: bool) -> None:
     """Show what is wrong now; end with status 1 where anything is. A timer that calls it notices a dead daemon."""
-    from fraud_assets.automation.notifications import notified_of, watch_of
+    from fraud_assets.automation.notifications import Watch, notified_of
     from fraud_assets.incidents import incidents as find_incidents
 
     platform = _platform()
     with _instance() as instance:
-        watch, notified = watch_of(platform, instance), notified_of(platform)
+        watch, notified = Watch(platform, instance), notified_of(platform)
         known = notified.known()
         facts = watch.facts(now=datetime.now(tz=UTC), watched_since=None)
         found = watch.explained(find_incidents(facts, known))
@@ -192,9 +180,9 @@ def incidents(send: bool) -> None:
 
 @main.command()
 @click.argument("version")
-@click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
+@_BY
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; it is recorded.")
-def promote(version: str, decided_by: str | None, reason: str) -> None:
+def promote(version: str, decided_by: str, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
     platform = _platform()
     reconcile(platform.lake, platform.model_registry)
@@ -202,35 +190,23 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
         click.echo(f"Version {version} is behind @prod already.")
         return
     platform.model_registry.verify(version)  # else every scoring after this would refuse it
-    decided = apply_decision(
-        platform.lake,
-        platform.model_registry,
-        version,
-        move="promoted",
-        decided_by=decided_by or _user(),
-        reason=reason,
-        provenance={"command": "promote"},
-    )
-    click.echo(f"@prod      version {version} (before: {decided['previous_version'] or 'none'})")
+    _decide(platform, version, "promoted", decided_by, reason)
 
 
 @main.command()
-@click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
+@_BY
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; it is recorded.")
-def rollback(decided_by: str | None, reason: str) -> None:
+def rollback(decided_by: str, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
-    platform = _platform()
-    decided = apply_decision(
-        platform.lake,
-        platform.model_registry,
-        None,
-        move="rolled back",
-        decided_by=decided_by or _user(),
-        reason=reason,
-        provenance={"command": "rollback"},
-    )
-    version, before = decided["model_version"], decided["previous_version"] or "none"
-    click.echo(f"@prod      version {version} (before: {before}). Scored partitions keep their version.")
+    _decide(_platform(), None, "rolled back", decided_by, reason)
+
+
+def _decide(platform: Platform, version: str | None, move: Move, decided_by: str, reason: str) -> None:
+    command = str(click.get_current_context().info_name)
+    how: Any = {"move": move, "decided_by": decided_by, "reason": reason, "provenance": {"command": command}}
+    row = apply_decision(platform.lake, platform.model_registry, version, **how)
+    before = row["previous_version"] or "none"
+    click.echo(f"@prod      version {row['model_version']} (before: {before}). Scored partitions keep their version.")
 
 
 @main.command("mlflow-uri")
@@ -243,10 +219,6 @@ def mlflow_uri() -> None:
     click.echo(registry.tracking_uri)
 
 
-def _user() -> str:
-    return os.environ.get("USER") or "a person"
-
-
 @main.command()
 @click.argument("query")
 def sql(query: str) -> None:
@@ -256,18 +228,14 @@ def sql(query: str) -> None:
     console.show_query(platform.lake, query)
 
 
-@contextmanager
-def _instance() -> Iterator[Any]:
-    """Give the Dagster instance that `dagster dev` would use here, or one that forgets where there is none."""
+def _instance() -> Any:
+    """Return the Dagster instance that `dagster dev` would use here, or one that forgets where there is none."""
     import dagster as dg
 
-    home: Callable[[], dg.DagsterInstance] | None = None
     if os.environ.get("DAGSTER_HOME"):
-        home = dg.DagsterInstance.get
-    elif (folder := Path.cwd() / "dagster_home").exists():
-        home = lambda: dg.DagsterInstance.from_config(str(folder))  # noqa: E731
-    with (home or dg.DagsterInstance.ephemeral)() as instance:
-        yield instance
+        return dg.DagsterInstance.get()
+    folder = Path.cwd() / "dagster_home"
+    return dg.DagsterInstance.from_config(str(folder)) if folder.exists() else dg.DagsterInstance.ephemeral()
 
 
 if __name__ == "__main__":

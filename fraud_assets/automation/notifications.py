@@ -5,7 +5,7 @@ the facts are had from Dagster and the platform. `fraud-assets incidents` has th
 See docs/adr/0017-one-message-an-incident.md.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,21 +16,19 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorType,
 from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import job_assets
 from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS, dead_runs_sensor
+from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents
-from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.landing_zone import Landing, LandingZone
+from fraud_assets.resources.landing_zone import Landing
 from fraud_assets.resources.models.promotions import decisions
-from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.notified import Notified
 from fraud_assets.resources.platform import Platform
-from fraud_assets.resources.state import read_state
 from fraud_assets.resources.tables import PARTITION_BUILDS, PROMOTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.accounting import shares_over_limit
-from fraud_assets.staleness import PlatformState, Stage, decide
+from fraud_assets.staleness import PlatformState, decide
 
 SENSOR: Final = "notifications_sensor"
 
@@ -50,42 +48,30 @@ _TIMES: Final = ("last_tick_timestamp", "last_tick_start_timestamp", "last_senso
 
 @dataclass(frozen=True)
 class Watch:
-    """What is looked at: one feed's tables, files and models, Dagster's records, and the limits."""
+    """What is looked at: a platform, and Dagster's records of its runs and sensors."""
 
+    platform: Platform
     instance: dg.DagsterInstance
-    lake: Lake
-    landing_zone: LandingZone
-    model_registry: ModelRegistry
-    stages: Sequence[Stage]
-    rescore_days: int
-    quarantine_limit: float
-    dagster_url: str
 
     def facts(self, *, now: datetime, watched_since: datetime | None, but: str = "") -> Facts:
         """Return what is known now; `but` names the sensor that asks. Changes nothing."""
+        platform = self.platform
         known = Facts(now, sensors=self._sensors(but), watched_since=watched_since, max_attempts=MAX_ATTEMPTS)
         try:
-            landing = self.landing_zone.look(only_stable=True, remember=False)
-            state = read_state(
-                self.lake,
-                self.landing_zone,
-                self.model_registry,
-                landing=landing,
-                rescore_days=self.rescore_days,
-                stages=self.stages,
-            )
-            builds = self.lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
-            decided = [] if self.lake.version(PROMOTIONS) is None else decisions(self.lake)[:1]
+            landing = platform.landing_zone.look(only_stable=True, remember=False)
+            state = platform.state(landing)
+            builds = platform.lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
+            decided = [] if platform.lake.version(PROMOTIONS) is None else decisions(platform.lake)[:1]
         except FraudAssetsError as error:
             return replace(known, unreadable=str(error))
-        shares = shares_over_limit(builds, limit=self.quarantine_limit)
+        shares = shares_over_limit(builds, limit=platform.settings.quarantine_limit)
         return replace(
             known,
             state=state,
-            plan=decide(state, self.stages),
+            plan=decide(state, platform.stages),
             runs=self._runs(state),
             newest_landed=_newest(landing),
-            late_after=self.landing_zone.source.partitions.late_after,
+            late_after=platform.source.partitions.late_after,
             quarantine_shares={key: (share, builds[key]["quarantined_rows"]) for key, share in shares.items()},
             failed_checks=self._failed_checks(),
             refused=next(
@@ -105,24 +91,27 @@ class Watch:
 
     def _explained(self, one: Incident) -> Incident:
         if not one.run_id:
-            return replace(one, link=self.dagster_url + _page(one))
-        one = replace(one, link=f"{self.dagster_url}/runs/{one.run_id}")
+            return replace(one, link=self._link(_page(one)))
+        one = replace(one, link=self._link(f"/runs/{one.run_id}"))
         said, check = _what_failed(self.instance, one.run_id)
         own = [line.removeprefix(f"{one.key}: ") for line in said.splitlines() if line.startswith(f"{one.key}: ")]
         reason = own[0] if one.key and own else said
         kind = "failed check" if check and one.kind == "failed run" else one.kind
         return replace(one, kind=kind, reason=reason, rows=self._landed_rows(one.key) if one.rows is None else one.rows)
 
+    def _link(self, page: str) -> str:
+        return self.platform.settings.dagster_url.rstrip("/") + page
+
     def _landed_rows(self, key: str) -> int | None:
         if not key or "..." in key:
             return None
-        counted = [row["landed_rows"] for row in self.lake.rows(RAW_TRANSACTIONS, keys=[key])]
+        counted = [row["landed_rows"] for row in self.platform.lake.rows(RAW_TRANSACTIONS, keys=[key])]
         return sum(rows or 0 for rows in counted) if counted else None
 
     def _sensors(self, but: str) -> list[SensorTicks]:
         if self.instance.schedule_storage is None:  # An instance that forgets: no daemon has it.
             return []
-        watched = {*(stage.sensor for stage in self.stages), dead_runs_sensor.name, SENSOR} - {but}
+        watched = {*(stage.sensor for stage in self.platform.stages), dead_runs_sensor.name, SENSOR} - {but}
         return [
             SensorTicks(state.name, state.is_running, *self._ticks(state))
             for state in self.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
@@ -139,7 +128,7 @@ class Watch:
         return datetime.fromtimestamp(max(filter(None, times), default=0.0), tz=UTC), error
 
     def _runs(self, state: PlatformState) -> list[EndedRun]:
-        of_job, keys = job_assets(self.stages), sorted({*state.landed, *state.silver})
+        of_job, keys = job_assets(self.platform.stages), sorted({*state.landed, *state.silver})
         over = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
         ended = []
         for run in self.instance.get_runs(dg.RunsFilter(statuses=over), limit=_LATE_RUNS):
@@ -148,7 +137,7 @@ class Watch:
                 EndedRun(
                     run_id=run.run_id,
                     job=run.job_name,
-                    stages=tuple(stage.name for stage in self.stages if {*stage.assets} <= assets),
+                    stages=tuple(stage.name for stage in self.platform.stages if {*stage.assets} <= assets),
                     keys=tuple(covered_keys(run.tags, keys)) or ("",),
                     failed=run.status == dg.DagsterRunStatus.FAILURE,
                     cause=run.tags.get(CAUSE_TAG, ""),
@@ -158,8 +147,9 @@ class Watch:
 
     def _failed_checks(self) -> Mapping[str, str]:
         """Return what the checks say that found an error when they ran last: Dagster fails no run for them."""
-        checks = [key for check in (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS) for key in check.check_keys]
-        latest = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+        checks = (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS)
+        keys = [key for check in checks for key in check.check_keys]
+        latest = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         found = {}
         for key, record in latest.items():
             event = record.event and record.event.dagster_event
@@ -168,21 +158,6 @@ class Watch:
                 told = "; ".join(f"{name}: {value.value}" for name, value in data.metadata.items())  # type: ignore[union-attr]
                 found[key.name] = data.description or told  # type: ignore[union-attr]
         return found
-
-
-def watch_of(platform: Platform, instance: dg.DagsterInstance) -> Watch:
-    """Return what is looked at for a platform whose runs the instance records."""
-    settings = platform.settings
-    return Watch(
-        instance=instance,
-        lake=platform.lake,
-        landing_zone=platform.landing_zone,
-        model_registry=platform.model_registry,
-        stages=platform.stages,
-        rescore_days=settings.rescore_days,
-        quarantine_limit=settings.quarantine_limit,
-        dagster_url=settings.dagster_url.rstrip("/"),
-    )
 
 
 def notified_of(platform: Platform) -> Notified:
@@ -200,17 +175,11 @@ def build_notifications_sensor(platform: Platform) -> dg.SensorDefinition:
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def sensor(
-        context: dg.SensorEvaluationContext, lake: Lake, landing_zone: LandingZone, model_registry: ModelRegistry
-    ) -> dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         now = datetime.now(tz=UTC)
-        watched_since = _watched_since(context, now)
-        watch = replace(
-            watch_of(platform, context.instance), lake=lake, landing_zone=landing_zone, model_registry=model_registry
-        )
-        notified = notified_of(platform)
+        watch, notified = Watch(platform, context.instance), notified_of(platform)
         known = notified.known()
-        facts = watch.facts(now=now, watched_since=watched_since, but=SENSOR)
+        facts = watch.facts(now=now, watched_since=_watched_since(context, now), but=SENSOR)
         found = watch.explained(incidents(facts, known), known)
 
         def log(message: Message) -> None:

@@ -16,15 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from fraud_assets.silver.raw_files import (
-    NOT_TEXT,
-    OTHER_BYTES,
-    BrokenFileError,
-    RawFile,
-    RawRows,
-    open_text,
-    printable,
-)
+from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, BrokenFileError, RawFile, RawRows, open_text, printable
 from fraud_assets.silver.source import CsvFormat
 
 LINES_AT_ONCE: Final = 131_072
@@ -247,10 +239,6 @@ def _of_other_width(line: int, text: str, fields: int, width: int) -> Record:
 
 @contextmanager
 def open_csv(file: RawFile, csv_format: CsvFormat) -> Iterator[CsvRecords]:
-    """Open a CSV file, gzipped or not, for reading its records.
-
-    Raises:
-        BrokenFileError: the file has no header, cannot be read to its end, or has another encoding.
-    """
+    """Open a CSV file, gzipped or not, for reading its records; BrokenFileError without header, or as `open_text`."""
     with open_text(file, csv_format.encoding) as stream:
         yield CsvRecords(stream, file.name, csv_format)

@@ -69,10 +69,8 @@ def open_text(file: RawFile, encoding: str) -> Iterator[TextIO]:
     """Open a text file, gzipped or not, with its line ends as they are.
 
     Bytes that the encoding does not know stand in the text as lone surrogates: written with the same encoding and
-    `errors="surrogateescape"` they are the same bytes again.
-
-    Raises:
-        BrokenFileError: the file cannot be read to its end, or has another encoding.
+    `errors="surrogateescape"` they are the same bytes again. Raises BrokenFileError where the file cannot be read to
+    its end, or has another encoding.
     """
     encoding = "utf-8-sig" if encoding == "utf-8" else encoding
     try:

@@ -62,9 +62,8 @@ class ParquetRows:
                 for at, row in zip(not_text, rows.take(not_text).to_pylist() if not_text else [], strict=True)
             ]
             if not_text:
-                is_text = np.ones(len(rows), bool)
-                is_text[not_text] = False
-                lines, rows = np.array(lines)[is_text].tolist(), rows.filter(pa.array(is_text.tolist()))
+                whole = np.setdiff1d(np.arange(len(rows)), not_text)
+                lines, rows = (first + whole).tolist(), rows.take(pa.array(whole.tolist(), pa.int64()))
             yield RawRows(lines, [rows.column(name) for name in names], unreadable)
             first += len(batch)
 
@@ -79,11 +78,7 @@ Records = CsvRecords | JsonRecords | ParquetRows
 
 @contextmanager
 def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
-    """Open a Parquet file for reading its rows.
-
-    Raises:
-        BrokenFileError: the file cannot be read as Parquet.
-    """
+    """Open a Parquet file for reading its rows; raises BrokenFileError where it cannot be read as Parquet."""
     try:
         with pq.ParquetFile(file.path) as parquet:
             yield ParquetRows(parquet)
@@ -93,11 +88,7 @@ def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
 
 
 def open_raw(file: RawFile, csv_format: CsvFormat) -> AbstractContextManager[Records]:
-    """Open a file of any kind for reading its records.
-
-    Raises:
-        BrokenFileError: the file is empty or damaged; raised within the block, too.
-    """
+    """Open a file of any kind for reading its records; a damaged one raises BrokenFileError, within the block too."""
     match file.kind:
         case "parquet":
             return open_parquet(file)
@@ -130,9 +121,7 @@ def read_raw(
     has `line, text, reason` of the records that could not be delimited. Columns are found by name: those that are
     `needed` must be there, of all only the `kept` ones (in lower case) are read; order, case and surplus columns do not
     matter. A JSON record without a key has no value there, so that a key may be in no record, unless `is_strict`.
-
-    Raises:
-        BrokenFileError: the file is damaged, or lacks a needed column.
+    Raises BrokenFileError where the file is damaged, or lacks a needed column.
     """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {identifier(table + '_unreadable')} (line BIGINT, text VARCHAR, reason VARCHAR)"

@@ -181,11 +181,7 @@ class Source(_Section):
         return key_of(datetime.combine(day, time(), UTC), self.partitions.grain)
 
     def in_range(self, key: str) -> bool:
-        """Say whether a key lies between the feed's start and its end, which is exclusive.
-
-        Raises:
-            ValueError: the text is no key of this feed.
-        """
+        """Say whether a key lies between the feed's start and its end, which is exclusive; ValueError for no key."""
         day = bounds(key, self.partitions.grain)[0].date()
         return self.partitions.start <= day and (self.partitions.end is None or day < self.partitions.end)
 
@@ -204,8 +200,7 @@ class Source(_Section):
     def references(self, con: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
         """Return for each canonical column the raw columns that its expression refers to.
 
-        Raises:
-            SourceError: an expression cannot be used; the message names the column, the expression and why.
+        Raises SourceError for an expression that cannot be used: the message names the column, the expression and why.
         """
         if self._references is None:
             try:
@@ -254,11 +249,7 @@ def label_of(text: str) -> str:
 
 
 def load_source(name_or_path: str) -> Source:
-    """Return the source with a packaged name, or the one in a file whose path ends in .toml.
-
-    Raises:
-        SourceError: There is no such source, or its file is not valid.
-    """
+    """Return the source with a packaged name, or in a file whose path ends in .toml; SourceError for no valid one."""
     path = Path(name_or_path) if name_or_path.endswith(".toml") else _SOURCES / f"{name_or_path}.toml"
     if not path.is_file():
         packaged = ", ".join(sorted(p.stem for p in _SOURCES.glob("*.toml")))

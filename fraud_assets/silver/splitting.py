@@ -38,12 +38,8 @@ def partition_keys(
 ) -> tuple[Mapping[int, str], Sequence[str]]:
     """Return the partition key of each record that has a usable event time, by its line (CSV, JSON) or row (Parquet).
 
-    With it comes what a person should know: that many records have none.
-
-    Raises:
-        BrokenFileError: the file cannot be read, or lacks a column.
-        SourceError: an expression of the source is not valid.
-        NoUsableTimeError: there are records, and none has a time.
+    With it comes what a person should know: that many records have none. Raises NoUsableTimeError where there are
+    records and none has a time, and what reading the file and the source's expressions raises.
     """
     with open_raw(file, source.csv) as records:
         source = source.of_file(records.names)
@@ -76,11 +72,7 @@ def partition_keys(
 def split(source: Source, file: RawFile, folder: Path, key_of: Callable[[int], str]) -> Mapping[str, tuple[Path, int]]:
     """Write the records of each partition to a file of its own, as the source wrote them, in their order.
 
-    Returns:
-        By partition key the file, and how many records it holds.
-
-    Raises:
-        BrokenFileError: the file cannot be read.
+    Returns by partition key the file, and how many records it holds.
     """
     if file.kind == "parquet":
         return _split_parquet(file, folder, key_of)

@@ -47,7 +47,7 @@ def try_files(con: DuckDBPyConnection, source: Source, files: Sequence[RawFile])
     [(keys, *figures)] = con.execute(
         f"SELECT list(DISTINCT {source.key_of_time}), min(event_timestamp), max(event_timestamp), "
         f"count(DISTINCT {source.key_of_time}), count(isFraud), coalesce(sum(isFraud), 0)::BIGINT, "
-        f"quantile_disc(amount_thousandths / 1e3, {list(PERCENTILES)}) FROM good_transactions",
+        f"quantile_disc(amount_thousandths / 1e3, {list(PERCENTILES)}) FROM good_transactions"
     ).fetchall()
     good = con.sql(
         "SELECT TransactionID, event_timestamp, card_id, ProductCD, "

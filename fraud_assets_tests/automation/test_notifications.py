@@ -62,14 +62,8 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def tick(platform: TestPlatform, *, cursor: str | None = None) -> str:
     """One tick of the sensor, of a daemon that has just started unless it gets a cursor."""
-    resources = {
-        "lake": platform.lake,
-        "landing_zone": platform.landing_zone,
-        "model_registry": platform.model_registry,
-    }
     with dg.build_sensor_context(
         instance=platform.instance,
-        resources=resources,
         repository_def=platform.definitions.get_repository_def(),
         cursor=cursor,
     ) as context:
