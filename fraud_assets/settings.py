@@ -24,7 +24,12 @@ class Settings(BaseSettings):
     """The settings of one feed on one machine; each has a default that works on a laptop."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAUD_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
+        env_prefix="FRAUD_",
+        env_file=".env",
+        env_ignore_empty=True,  # `FRAUD_DATA_DIR=` is no directory
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     source: str = "simulated"
@@ -75,8 +80,9 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'FRAUD_' if str(fault['loc'][0]).islower() else ''}{str(fault['loc'][0]).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise SettingsError(f"Settings cannot be used. {faults}") from error
+        places = [str(fault["loc"][0]) for fault in error.errors()]
+        names = [f"FRAUD_{place.upper()}" if place.islower() else place for place in places]
+        faults = (f"{name}: {fault['msg']}" for name, fault in zip(names, error.errors(), strict=True))
+        raise SettingsError(
+            f"Settings cannot be used. {'; '.join(faults)}. For the default `unset {' '.join(names)}` (or see .env)."
+        ) from error

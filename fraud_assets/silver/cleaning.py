@@ -119,7 +119,8 @@ def _read_candidates(
     for number, file in enumerate(files):
         with open_raw(file, source.csv) as records:
             of_file = source.of_file(records.names)
-            landed += read_raw(con, file, records, f"raw_{number}", of_file.needed(con), is_strict=is_strict)
+            needed, by = of_file.needed(con), source.name
+            landed += read_raw(con, file, records, f"raw_{number}", needed, by=by, is_strict=is_strict)
         with row_by_row(con):
             _evaluate_cells(con, of_file, file, number, part)
     return landed

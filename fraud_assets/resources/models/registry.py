@@ -124,7 +124,7 @@ class ModelRegistry(dg.ConfigurableResource):
         if trained_on != self.source_name:
             raise AnotherFeedError(
                 f"Version {found.version} of {self.model_name} in {self.tracking_uri} was trained on the feed "
-                f"{trained_on}, and this feed is {self.source_name}. Unset MLFLOW_TRACKING_URI, or set "
+                f"{trained_on}, and this feed is {self.source_name}. `unset MLFLOW_TRACKING_URI`, or set "
                 "FRAUD_MODEL_NAME."
             )
         return str(found.version)
