@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.errors import FraudAssetsError
@@ -53,6 +53,37 @@ class Settings(BaseSettings):
         default="512MiB",
         pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$",
         description="Memory that DuckDB may use in a process; what it needs beyond goes to the data directory's disk.",
+    )
+    serve_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="`serve`: what senders show as `Authorization: Bearer ...`. Needed to bind anything but loopback.",
+    )
+    serve_landing_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        description="`serve --land`: how often what was accepted reaches the landing zone.",
+    )
+    serve_lateness_minutes: float = Field(
+        default=10.0,
+        ge=0,
+        description="`serve`: how far behind the latest transaction one may be. Memory holds that, and five minutes.",
+    )
+    serve_rows_per_second: int = Field(
+        default=10_000, ge=0, description="`serve`: transactions a second; what is beyond gets 429. 0: no limit."
+    )
+    serve_max_requests: int = Field(
+        default=256, ge=1, description="`serve`: requests at once; what is beyond gets 503."
+    )
+    serve_max_rows: int = Field(default=1000, ge=1, description="`serve`: transactions in one request.")
+    serve_max_bytes: int = Field(default=2**20, ge=1024, description="`serve`: bytes of one request's body.")
+    serve_card_header: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="`serve`: header that must hold the card_id, percent-encoded, where a proxy spreads cards by it.",
+    )
+    serve_keep_days: float = Field(
+        default=30.0, gt=0, description="`serve --land`: how long answers are kept after they landed."
     )
     model_name: str = Field(
         default="fraud_isolation_forest",

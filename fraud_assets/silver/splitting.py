@@ -46,7 +46,7 @@ def partition_keys(
         NoUsableTimeError: there are records, and none has a time.
     """
     with open_raw(file, source.csv) as records:
-        source = source.of_file(records.names)
+        source = source.of(file, records.names)
         of_time = source.references(con)["event_timestamp"]
         kept = frozenset(name.lower() for name in of_time)
         landed = read_raw(con, file, records, "timed_rows", source.needed(con), kept=kept, is_strict=True)
