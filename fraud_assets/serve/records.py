@@ -47,7 +47,7 @@ class CanonicalRecord(msgspec.Struct):
     TransactionAmt: float
     ProductCD: str | int
     is_international_txn: bool
-    isFraud: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    isFraud: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # noqa: N815 - the column's name
 
 
 @dataclass(frozen=True, slots=True)

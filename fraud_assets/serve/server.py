@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import uvicorn
 import uvloop
 from filelock import FileLock, Timeout
@@ -33,6 +34,7 @@ from fraud_assets.serve.metrics import Metrics
 from fraud_assets.serve.service import Model, Service
 from fraud_assets.serve.window import ConflictingIdError, Transaction
 from fraud_assets.settings import Settings
+from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.source import Source
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -142,7 +144,8 @@ class Server:
             process = await asyncio.create_subprocess_exec(
                 *self._companion(app, folder), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
             )
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             try:
                 while line := await process.stdout.readline():
                     self._state.companion_problem = ""
@@ -179,15 +182,31 @@ class Server:
         """Score with the version from the next request on; one that cannot be loaded leaves the one before."""
         problem = word.problem
         if not problem and word.version is not None:
-            local = LocalScorers(Path(word.folder), word.registry, word.model_name)
-            scorer = await asyncio.to_thread(local.load, word.version)
-            if scorer is None:
-                problem = f"The compiled scorer of version {word.version} cannot be loaded from {word.folder}."
-            else:
-                app.service.model = Model(word.version, scorer)
+            try:
+                app.service.model = await asyncio.to_thread(_load, word, word.version)
+            except FraudAssetsError as error:
+                problem = str(error)
         self._state.prod_version, self._state.prod_problem = word.version, problem
         if problem:
             _LOG.error("%s", problem)
+
+
+def _load(word: Prod, version: str) -> Model:
+    """Return the model of a version, tried once, so that no request waits for what is loaded at the first use.
+
+    Raises:
+        FraudAssetsError: It cannot be scored with here; the message says why.
+    """
+    scorer = LocalScorers(Path(word.folder), word.registry, word.model_name).load(version)
+    if scorer is None:
+        raise ServeError(f"The compiled scorer of version {version} cannot be loaded from {word.folder}.")
+    if scorer.feature_names != FEATURE_NAMES:
+        raise ServeError(f"Version {version} has other features: {', '.join(scorer.feature_names)}.")
+    model = Model.of(version, scorer)
+    nothing = np.zeros((1, len(FEATURE_NAMES)))
+    model.scorer.score(nothing)
+    model.attribution.contributions(nothing)
+    return model
 
 
 class _HttpServer(uvicorn.Server):

@@ -7,11 +7,13 @@ Here belong the order of the steps and what an answer is. How a request arrives 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import numpy as np
 
+from fraud_assets.alerts.reasons import Reason, Usual, reasons
+from fraud_assets.model.attribution import Attribution
 from fraud_assets.model.scorer import Scorer, is_anomaly
 from fraud_assets.partition_keys import LENGTHS, key_of
 from fraud_assets.serve.journal import Entry, Journal, JournalError
@@ -32,6 +34,7 @@ class Answer(msgspec.Struct):
     fraud_score: float
     is_anomaly: bool
     score_percentile: float | None
+    reasons: tuple[Reason, ...]
     model_version: str
     TransactionAmt: float
     log_transaction_amount: float
@@ -58,10 +61,16 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """The version that scores, and its compiled scorer."""
+    """The version that scores, its compiled scorer, and what credits the features."""
 
     version: str
     scorer: Scorer
+    attribution: Attribution
+
+    @classmethod
+    def of(cls, version: str, scorer: Scorer) -> Self:
+        """Return the model of a version; raises AttributionError where its forest cannot be explained."""
+        return cls(version, scorer, Attribution.of(scorer))
 
 
 @dataclass
@@ -185,7 +194,9 @@ class Service:
     def _answers(self, model: Model, transactions: Sequence[Transaction]) -> list[bytes]:
         limit = self.source.features.high_value_amount
         features = [self.windows.features(transaction, limit) for transaction in transactions]
-        scores = model.scorer.score(np.array(features, np.float64))
+        matrix = np.array(features, np.float64)
+        scores = model.scorer.score(matrix)
+        contributions = model.attribution.contributions(matrix).tolist()
         percentiles = model.scorer.percentile(scores)
         flags = is_anomaly(scores, model.scorer.threshold)
         return [
@@ -195,12 +206,19 @@ class Service:
                     score,
                     flag,
                     None if percentile != percentile else percentile,
+                    reasons(values, added, _USUAL),
                     model.version,
                     *values,
                 )
             )
-            for transaction, score, flag, percentile, values in zip(
-                transactions, scores.tolist(), flags.tolist(), percentiles.tolist(), features, strict=True
+            for transaction, score, flag, percentile, values, added in zip(
+                transactions,
+                scores.tolist(),
+                flags.tolist(),
+                percentiles.tolist(),
+                features,
+                contributions,
+                strict=True,
             )
         ]
 
@@ -221,6 +239,9 @@ class Service:
 
 
 _IN_THIS_REQUEST: Final = -2
+_USUAL: Final = Usual()
+"""The service knows minutes, not the month before that a card's usual is taken from."""
+
 _CONFLICT: Final = "The card has another transaction of this id in the same partition."
 _TOO_LATE: Final = "The time is more than {:g} minutes before the latest one. Land it as a file: `fraud-assets land`."
 

@@ -94,9 +94,8 @@ class RecordCleaner:
                 alone = alone.replace(parameter, "NULL::TIMESTAMPTZ")
             alone = alone.replace("$is_absolute", str(source.rules.refunds == "absolute"))
             statement = f"evaluate_{len(self._prepared)}"
-            self._con.execute(
-                f"PREPARE {statement} AS WITH candidate_rows AS ({candidates}) SELECT line, reasons, {_VALUES} FROM ({alone})"
-            )
+            found = f"SELECT line, reasons, {_VALUES} FROM ({alone})"
+            self._con.execute(f"PREPARE {statement} AS WITH candidate_rows AS ({candidates}) {found}")
             self._prepared[columns] = statement, names
         return self._prepared[columns]
 
