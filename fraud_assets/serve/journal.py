@@ -187,6 +187,13 @@ def entries(segment: Path) -> Iterator[tuple[int, Entry]]:
             offset += len(line)
 
 
+def landed_entries(journals: Path) -> Iterator[Entry]:
+    """Yield what landed of every journal in a folder of them, in the order of each; there may be no such folder."""
+    for journal in sorted(journals.glob("*/")):
+        for segment in segments(journal, "landed"):
+            yield from (entry for _, entry in entries(segment))
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     opened = os.open(folder, os.O_RDONLY)

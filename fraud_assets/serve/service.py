@@ -4,9 +4,11 @@ Here belong the order of the steps and what an answer is. How a request arrives 
 `window`. Belongs to one thread.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
 from typing import Final, Self
 
 import msgspec
@@ -15,7 +17,7 @@ import numpy as np
 from fraud_assets.alerts.reasons import Reason, Usual, reasons
 from fraud_assets.model.attribution import Attribution
 from fraud_assets.model.scorer import Scorer, is_anomaly
-from fraud_assets.partition_keys import LENGTHS, key_of
+from fraud_assets.partition_keys import LENGTHS
 from fraud_assets.serve.journal import Entry, Journal, JournalError
 from fraud_assets.serve.records import Fault, Record
 from fraud_assets.serve.window import NOT_ANSWERED, ConflictingIdError, Transaction, Windows
@@ -90,6 +92,15 @@ class Service:
         """Return the service of a feed; nothing is known yet."""
         windows = Windows(lateness=lateness, partition=LENGTHS[source.partitions.grain])
         return cls(source, windows, journal, now_us)
+
+    @cached_property
+    def _first_us(self) -> int:
+        return _midnight_us(self.source.partitions.start)
+
+    @cached_property
+    def _end_us(self) -> float:
+        end = self.source.partitions.end
+        return math.inf if end is None else _midnight_us(end)
 
     def score(self, records: Sequence[Record]) -> list[bytes]:
         """Return the answers to the transactions of one request; they count once `commit` returned.
@@ -186,8 +197,7 @@ class Service:
         if since is not None and time_us < since:
             minutes = (self.windows.watermark or 0) - since
             return Fault(at, "event_timestamp", "too_late", _TOO_LATE.format(minutes / 60_000_000))
-        key = key_of(_EPOCH + timedelta(microseconds=time_us), self.source.partitions.grain)
-        if not self.source.in_range(key):
+        if not self._first_us <= time_us < self._end_us:
             return Fault(at, "event_timestamp", "time_outside_source", "The time is outside the days of the source.")
         return None
 
@@ -236,6 +246,10 @@ class Service:
             answered_us=self.now_us(),
             answer=msgspec.Raw(answer),
         )
+
+
+def _midnight_us(day: date) -> int:
+    return (datetime.combine(day, time(), UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 _IN_THIS_REQUEST: Final = -2
