@@ -84,6 +84,7 @@ class Application:
         self._journal_problem = ""
         self.is_filled = False
         self._refunds_count = service.source.rules.refunds == "absolute"
+        service.observe = metrics.observe
         windows = service.windows
         metrics.gauge("fraud_window_cards", "Cards in memory.", lambda: windows.cards)
         metrics.gauge("fraud_window_transactions", "Transactions in memory.", lambda: windows.rows)

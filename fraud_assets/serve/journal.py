@@ -24,6 +24,9 @@ _OFFSET_BITS: Final = 32
 _LARGEST: Final = 2**28
 """Bytes of a segment at which the next one is begun, whatever the interval."""
 
+LOCK_SECONDS: Final = 10.0
+"""So long a new process waits for the one before to end."""
+
 _CHECKSUM: Final = 8
 """Hexadecimal digits before each line."""
 
@@ -64,7 +67,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         try:
-            self._lock.acquire(timeout=10)
+            self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout as error:
             raise JournalError(f"Another process writes {folder}: each needs a --port of its own.") from error
         for segment in segments(folder, "open"):

@@ -40,6 +40,12 @@ class Metrics:
             self._of_status[status] = self.requests.labels(str(status))
         return self._of_status[status]
 
+    def observe(self, score: float, is_anomaly: bool) -> None:
+        """Count a score."""
+        self.scores.observe(score)
+        if is_anomaly:
+            self.anomalies.inc()
+
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Show a number as it is when asked for."""
         Gauge(name, description, registry=self.registry).set_function(read)

@@ -83,6 +83,8 @@ class Service:
     windows: Windows
     journal: Journal
     now_us: Callable[[], int]
+    observe: Callable[[float, bool], None] = lambda score, is_anomaly: None
+    """Told of every score that is answered for the first time."""
     model: Model | None = None
     _group: list[tuple[Transaction, bool]] = field(default_factory=list)
     """What was answered since the last commit, and whether it was new: durable together, or taken back together."""
@@ -209,6 +211,8 @@ class Service:
         contributions = model.attribution.contributions(matrix).tolist()
         percentiles = model.scorer.percentile(scores)
         flags = is_anomaly(scores, model.scorer.threshold)
+        for score, flag in zip(scores.tolist(), flags.tolist(), strict=True):
+            self.observe(score, flag)
         return [
             _encode(
                 Answer(
