@@ -15,6 +15,8 @@ from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 
 from fraud_assets.resources import lake, reader_views
 from fraud_assets.resources.tables import (
+    ALERT_LISTS,
+    ALERTS,
     PARTITION_BUILDS,
     PREDICTIONS,
     QUARANTINED_TRANSACTIONS,
@@ -53,7 +55,8 @@ def _events() -> dict[str, Step]:
 
 
 def _writes() -> dict[str, Step]:
-    tables = (RAW_TRANSACTIONS, QUARANTINED_TRANSACTIONS, PARTITION_BUILDS, SILVER_TRANSACTIONS, PREDICTIONS)
+    silver = (RAW_TRANSACTIONS, QUARANTINED_TRANSACTIONS, PARTITION_BUILDS, SILVER_TRANSACTIONS)
+    tables = (*silver, PREDICTIONS, ALERTS, ALERT_LISTS)
     whens: tuple[Literal["before", "after"], ...] = ("before", "after")
     return {
         f"{when} {table.address} is committed": (

@@ -52,6 +52,7 @@ def build_sensors(
     jobs: "Sequence[UnresolvedAssetJobDefinition]",
     *,
     rescore_days: int,
+    alerts_per_day: int,
     watch_seconds: float = WATCH_SECONDS,
 ) -> list[dg.SensorDefinition]:
     """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs.
@@ -75,7 +76,13 @@ def build_sensors(
             def look(*, remember: bool) -> dg.SensorResult:
                 landing = landing_zone.look(only_stable=True, remember=remember)
                 state = read_state(
-                    lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
+                    lake,
+                    landing_zone,
+                    model_registry,
+                    landing=landing,
+                    rescore_days=rescore_days,
+                    alerts_per_day=alerts_per_day,
+                    stages=stages,
                 )
                 plan = decide(state, stages)
                 prod = f"version behind @prod: {state.prod_version or 'none'}"
