@@ -43,7 +43,8 @@ quote = '"'
 
 HEADER = "order_no,paid_at,card,amount,category,country\n"
 ORDERS = [
-    f"{i},2026-03-0{1 + i // 300} {i % 24:02}:{i % 60:02}:00,c{i % 7},{10 + i % 90}.50,books,{('DE', 'FR')[i % 9 == 0]}\n"
+    f"{i},2026-03-0{1 + i // 300} {i % 24:02}:{i % 60:02}:00,c{i % 7},{10 + i % 90}.50,books,"
+    f"{'FR' if i % 9 == 0 else 'DE'}\n"
     for i in range(600)
 ]
 PLAIN = HEADER + "".join(ORDERS)
