@@ -7,7 +7,7 @@ expected fault ends in one line that says what to do, never in a traceback.
 import json
 import os
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,26 @@ _BY = click.option("--by", "decided_by", envvar="USER", default="a person", help
 
 
 @main.command()
+@click.option("--send", is_flag=True, help="Send what was not sent yet to FRAUD_NOTIFY, and remember it.")
+def incidents(send: bool) -> None:
+    """Show what is wrong now; end with status 1 where anything is. A timer that calls it notices a dead daemon."""
+    from fraud_assets.automation.notifications import Watch, notified_of
+    from fraud_assets.incidents import incidents as find_incidents
+
+    platform = _platform()
+    with _instance() as instance:
+        watch, notified = Watch(platform, instance), notified_of(platform)
+        known = notified.known()
+        facts = watch.facts(now=datetime.now(tz=UTC), watched_since=None)
+        found = watch.explained(find_incidents(facts, known))
+    problems = notified.tell(found, log=lambda _: None) if send else []
+    for line in (*console.incident_lines(found), *problems):
+        click.echo(line)
+    if found or problems:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
 @click.argument("version")
 @_BY
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; it is recorded.")
@@ -223,6 +243,20 @@ def mlflow_uri() -> None:
         raise click.ClickException(f"MLflow is served already: open {registry.tracking_uri}.")
     registry.prepare()
     click.echo(registry.tracking_uri)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another one needs FRAUD_SERVE_TOKEN.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--land", is_flag=True, help="Keep each transaction durably, and land it for the batch.")
+def serve(host: str, port: int, land: bool) -> None:
+    """Score transactions over HTTP, one by one, as Gold will score them."""
+    _platform()
+    # A process of its own kind: what this one has imported would be a third of its memory.
+    command = [sys.executable, "-m", "fraud_assets.serve", f"--host={host}", f"--port={port}"]
+    click.echo(f"Serving    http://{host}:{port}  (/score, /ready, /metrics, /openapi.json; a page for people at /)")
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *(["--land"] if land else [])])
 
 
 @main.command()

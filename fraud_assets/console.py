@@ -4,12 +4,14 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
 import duckdb
 
 from fraud_assets.gold.predictions import most_suspicious
+from fraud_assets.incidents import Incident, messages
 from fraud_assets.model.estimates import FOREST, ROWS, quality_notes, quality_table
 from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
@@ -218,6 +220,12 @@ def _notes(landing: Landing, state: PlatformState, labels: LateLabels | None, pl
         *(f"landing/{key} is gone; its Silver and Gold stay" for key in removed),
         *(f"not read, none of its labels count: landing/{why}" for why in (labels.broken.values() if labels else ())),
     ]
+
+
+def incident_lines(found: Sequence[Incident]) -> list[str]:
+    """Return what a person reads of incidents: one paragraph for all of one kind and subject."""
+    told = messages((), found)
+    return [f"{message.title}\n{indent(message.body, '  ')}" for message in told] or ["Nothing is wrong."]
 
 
 # land, try, sql

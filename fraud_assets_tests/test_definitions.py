@@ -32,7 +32,7 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     )
     seen = json.loads(done.stdout.splitlines()[-1])
 
-    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow"} & set(seen["modules"])
+    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise"} & set(seen["modules"])
     assert list(tmp_path.iterdir()) == []
     data = [
         Path(name) for name in seen["opened"] if name.endswith((".toml", ".env", ".duckdb", ".db", ".csv", ".json"))
@@ -57,6 +57,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
     }
     assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
     assert {key.name for key in graph.asset_check_keys} == {
+        "answers_match_gold",
         "features_match_contract",
         "stored_features_match_contract",
         "rows_are_accounted_for",
