@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.silver.source import Source
+from fraud_assets.silver.source import Source, load_source
 
 
 class SettingsError(FraudAssetsError):
@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     """MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory."""
     mlflow_registry_uri: str | None = Field(default=None, validation_alias="MLFLOW_REGISTRY_URI")
     """MLflow's model registry. Default: the tracking store."""
+
+    def load_source(self) -> Source:
+        """Return the feed's source; raises SourceError where it cannot be used."""
+        return load_source(self.source)
 
     def resolved_data_dir(self, source: Source) -> Path:
         """Return the absolute data directory of this feed; creates nothing."""
