@@ -49,7 +49,9 @@ class Settings(BaseSettings):
     notify: SecretStr = SecretStr("")
     """Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone."""
     dagster_url: str = "http://127.0.0.1:3000"
-    """Where people open the Dagster UI: the beginning of the links in notifications."""
+    """Where people open the Dagster UI: the beginning of the links in notifications and in MLflow."""
+    mlflow_url: str = "http://127.0.0.1:5000"
+    """Where people open the MLflow UI of a store without a server: the beginning of the links in Dagster."""
     serve_token: SecretStr | None = Field(default=None, min_length=16)
     """`serve`: what senders show as `Authorization: Bearer ...`. Needed to bind anything but loopback."""
     serve_landing_seconds: float = Field(default=60.0, ge=0.1)
