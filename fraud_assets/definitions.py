@@ -4,6 +4,7 @@ Reads `.env` and the source file, and nothing else: no table, no model, no heavy
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -24,6 +25,7 @@ from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.partition_keys import KEY_FORMATS
 from fraud_assets.resources.models.tracked_run import tracked_run
 from fraud_assets.resources.platform import Platform
+from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import STAGES, Stage
@@ -54,9 +56,13 @@ def build_definitions(
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
+    tables = {table.address: table for table in TABLES}
     late_after = platform.source.partitions.late_after
 
     def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if table := tables.get(spec.metadata.get("dagster/table_name")):
+            location = Path(platform.lake.location(table)).as_uri()
+            spec = spec.replace_attributes(metadata={**spec.metadata, "dagster/uri": location})
         if spec.key in {*partitioned, quarantined_transactions.key}:
             spec = spec.replace_attributes(partitions_def=partitions)
         if spec.key == raw_transactions.key and late_after is not None:
