@@ -6,7 +6,7 @@ the record of it (`promotions`), what to train on, any table.
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -284,6 +284,10 @@ class ModelRegistry(dg.ConfigurableResource):
                 f"{what} has its files in {folder}, says {self._address}, and they are not there. Put them back; where "
                 f"they were moved, `ln -s PLACE {folder}` lets MLflow find them."
             )
+
+    def keep_scorers(self, versions: Collection[str]) -> int:
+        """Remove this disk's copies of all other versions' scorers; return how many folders went."""
+        return self._local_scorers().keep_only(versions)
 
     def _local_scorers(self) -> LocalScorers:
         # The own store by no path, so that its scorers stay what they are where the directory is moved.
