@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import load_settings, unknown_variables
-from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.raw_files import SUFFIXES, RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.staleness import decide
 
@@ -49,6 +50,25 @@ def _platform() -> Platform:
     platform = Platform(load_settings())
     require_grain(platform.data_dir, platform.source)
     return platform
+
+
+def _elsewhere(platform: Platform) -> str:
+    """Say where the feed's data may lie instead: in a directory above, as whoever went below it finds it."""
+    for place in Path.cwd().parents:
+        if platform.settings.data_dir is None and (place / "data" / platform.source.name / "landing").is_dir():
+            return f" (some landed in {place}: `cd {place}`)"
+    return " (where it did in another directory, `cd` there, or `export FRAUD_DATA_DIR=PLACE`)"
+
+
+def _require_files(files: tuple[Path, ...]) -> None:
+    """Raise where a raw file is none, with the name that may have been meant."""
+    for file in files:
+        if file.suffix == ".toml" and file.is_file():
+            raise click.ClickException(f"{file} is a source file: `export FRAUD_SOURCE={file}`, then land raw files.")
+        if not file.is_file():
+            beside = [str(one) for one in file.parent.glob("*") if one.name.lower().endswith(SUFFIXES)]
+            meant = "".join(f" Did you mean {like}?" for like in get_close_matches(str(file), beside, 1))
+            raise click.ClickException(f"There is no file {file.absolute()}.{meant}")
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -89,11 +109,15 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
 
 @main.command("try")
 @click.argument("source_file", metavar="SOURCE.toml")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def try_source(source_file: str, files: tuple[Path, ...]) -> None:
     """Show what a source file makes of raw files: good rows, refused rows and why. Writes nothing."""
     from fraud_assets.silver.trial import try_files
 
+    if any(file.suffix == ".toml" for file in files):
+        in_order = sorted([source_file, *map(str, files)], key=lambda one: not one.endswith(".toml"))
+        raise click.ClickException(f"The source file comes first: `fraud-assets try {' '.join(in_order)}`.")
+    _require_files(files)
     source = load_source(source_file)
     with open_lake(Path.cwd()).connect() as connection:
         trial = try_files(connection, source, [RawFile(path=file, name=file.name) for file in files])
@@ -101,11 +125,12 @@ def try_source(source_file: str, files: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Put the other files of the touched partitions aside.")
 def land(files: tuple[Path, ...], replace: bool) -> None:
     """Split raw files into landing partitions by event time. Landing the same rows twice changes nothing."""
     platform = _platform()
+    _require_files(files)
     for file in files:
         with platform.lake.connect() as connection:
             console.show_landed(file, platform.landing_zone.land(connection, file, replace=replace))
@@ -122,7 +147,8 @@ def run() -> None:
         for note in landing.notes:
             click.echo(f"Note       {note}")
         what = "that can be built landed" if landing.notes else "landed"
-        raise NothingLandedError(f"Nothing {what} in {console.shown(platform.landing_zone.folder)}", platform.source)
+        what = f"Nothing {what} in {console.shown(platform.landing_zone.folder)}{_elsewhere(platform)}"
+        raise NothingLandedError(what, platform.source)
     from fraud_assets.automation.foreground import run_due
     from fraud_assets.definitions import build_definitions
 
@@ -150,7 +176,7 @@ def status(as_json: bool) -> None:
         click.echo(f"Feed {platform.source.name} ({source_file}), data in {console.shown(platform.data_dir)}\n")
         console.show_status(state, plan, landing, platform.lake, labels)
         if not state.landed and not state.silver:
-            click.echo(f"Nothing landed yet. {how_to_land(platform.source)}")
+            click.echo(f"Nothing landed yet{_elsewhere(platform)}. {how_to_land(platform.source)}")
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
@@ -229,6 +255,20 @@ def mlflow_uri() -> None:
         raise click.ClickException(f"MLflow is served already: open {registry.tracking_uri}.")
     registry.prepare()
     click.echo(registry.tracking_uri)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another one needs FRAUD_SERVE_TOKEN.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--land", is_flag=True, help="Keep each transaction durably, and land it for the batch.")
+def serve(host: str, port: int, land: bool) -> None:
+    """Score transactions over HTTP, one by one, as Gold will score them."""
+    _platform()
+    # A process of its own kind: what this one has imported would be a third of its memory.
+    command = [sys.executable, "-m", "fraud_assets.serve", f"--host={host}", f"--port={port}"]
+    click.echo(f"Serving    http://{host}:{port}  (/score, /ready, /metrics, /openapi.json; a page for people at /)")
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *(["--land"] if land else [])])
 
 
 @main.command()

@@ -239,7 +239,7 @@ def show_landed(file: Path, landed: Landed) -> None:
     keys = [piece.partition_key for piece in pieces]
     where = f"{len(keys)} partitions, {keys[0]} to {keys[-1]}" if keys else "no partition: it has no records"
     known = len(pieces) - len(new)
-    before = f" ({known} landed before)" if known else ""
+    before = f" ({known} landed before{'' if new else ': nothing changed'})" if known else ""
     click.echo(f"Landed     {file.name}: {records:,} records in {where}{before}")
     for name in landed.put_aside:
         click.echo(f"Put aside  {name}")
@@ -272,6 +272,8 @@ def show_trial(trial: "Trial", source: Source, files: Sequence[Path], *, source_
     click.echo(f"\nGood rows\n\n{table(trial.columns, trial.good)}")
     if result.landed and not trial.timed:
         raise click.ClickException("No row has a usable time, so that none of them could land: mend event_timestamp.")
+    if result.landed and not result.good:
+        raise click.ClickException("No row is good: mend the source file by what is said above.")
     click.echo("\nNothing was written. To go on:\n")
     landed = " ".join(map(shown, files))
     click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {landed}\n  fraud-assets run")

@@ -151,7 +151,7 @@ def _remove_leftovers(platform: Platform, state: PlatformState) -> int:
     left = [*folder.glob(".*.tmp*"), *platform.landing_zone.folder.glob(".*"), *folder.glob(".runs/*.lock")]
     removed = sum(_remove(path) for path in left)
     scoring = {made.of["model_version"] for made in state.gold.values()} | {state.prod_version or ""}
-    return removed + platform.model_registry.keep_scorers(scoring)
+    return removed + platform.model_registry.local_scorers.keep_only(scoring)
 
 
 def _remove(path: Path) -> bool:

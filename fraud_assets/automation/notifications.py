@@ -19,6 +19,7 @@ from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
+from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents
@@ -47,7 +48,9 @@ _TIMES: Final = ("last_tick_timestamp", "last_tick_start_timestamp", "last_senso
 
 
 CHECK_KEYS: Final = [
-    key for check in (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS) for key in check.check_keys
+    key
+    for check in (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS)
+    for key in check.check_keys
 ]
 """The checks that run beside the assets and fail no run."""
 

@@ -30,6 +30,8 @@ from fraud_assets.silver.splitting import partition_keys, split
 LABELS_FOLDER: Final = "labels"
 """Folder of late labels under landing/; never a partition."""
 
+_NAMED: Final = 3
+"""Paths that a person would still copy from a message."""
 
 _OUTSIDE: Final = "is outside the source's partitions"
 
@@ -223,6 +225,12 @@ class LandingZone(dg.ConfigurableResource):
         if replace:
             stale |= {f"{key}/{other.name}" for key in parts for other in (self.folder / key).iterdir()}
         put_aside = [name for name in sorted(stale - names) if self._put_aside(self.folder / name)]
+        new = [self.folder / piece.partition_key / piece.name for piece in pieces if piece.is_new]
+        added = [file for file in new if sum(not _is_ignored(one.name) for one in file.parent.iterdir()) > 1]
+        if added:
+            back = f"`rm {' '.join(map(str, added))}` takes this one back, " if len(added) <= _NAMED else ""
+            said = f"other files landed before in {len(added)} of these partitions, and stay: of equal rows one counts"
+            notes = [*notes, f"{said}; {back}`fraud-assets land --replace {file}` puts the others aside"]
         return Landed(tuple(pieces), tuple(put_aside), tuple(notes))
 
     def _place(self, key: str, part: Path, records: int) -> LandedPiece:

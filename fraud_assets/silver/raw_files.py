@@ -3,11 +3,12 @@
 Here belongs what all formats share. How records are told apart is `csv_records`, `json_records` and `reading`.
 """
 
+import codecs
 import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -26,6 +27,10 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjso
 """The names of what can be read."""
 
 
+CANONICAL_SUFFIX: Final = ".canonical.jsonl"
+"""The name of a file whose columns are the canonical ones, whatever the source's raw columns are."""
+
+
 @dataclass(frozen=True)
 class RawFile:
     """A landed file: where it lies, and the name that people know it by."""
@@ -38,6 +43,11 @@ class RawFile:
         """Its format, by its name; what has no other name is CSV."""
         name = self.path.name.lower().removesuffix(".gz")
         return "parquet" if name.endswith(".parquet") else "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv"
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether its columns are the canonical ones, so that the source's expressions have nothing to say of it."""
+        return self.path.name.lower().endswith(CANONICAL_SUFFIX)
 
 
 class BrokenFileError(FraudAssetsError):
@@ -57,6 +67,19 @@ class RawRows:
     lines: Sequence[int]
     columns: Sequence[pa.Array | pa.ChunkedArray]
     unreadable: Sequence[tuple[int, str, str]]
+
+
+def other_encoding(file: RawFile, encoding: str) -> str:
+    """Say which [csv] encoding would read a file that is no text in this one; nothing where it is, or none would."""
+    with suppress(OSError, EOFError, zlib.error), file.path.open("rb") as raw:
+        is_gzip, _ = raw.read(2) == b"\x1f\x8b", raw.seek(0)
+        begin = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(2**24)
+        tried = ["utf-16"] if begin[:2] in (b"\xff\xfe", b"\xfe\xff") else [encoding, "utf-8", "cp1252", "latin-1"]
+        for one in tried:
+            with suppress(UnicodeError):
+                codecs.getincrementaldecoder(one)().decode(begin)
+                return f' [csv] encoding = "{one}" reads the file.' if one != encoding else ""
+    return ""
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from difflib import get_close_matches
 from typing import Final
 
 import duckdb
@@ -37,6 +38,11 @@ _TEXT_OF_CELL: Final = """
 """
 """A cell of white space alone is empty: exports pad their blanks. Trimming takes most of the time of reading, so cells
 that begin with a printable character of ASCII, which are nearly all, go without."""
+
+
+def text_of_cell(cell: str) -> str:
+    """Return the SQL of a cell as text, NULL where it is blank."""
+    return _TEXT_OF_CELL.format(cell=cell)
 
 
 class ParquetRows:
@@ -111,6 +117,7 @@ def read_raw(
     table: str,
     needed: frozenset[str],
     *,
+    by: str = "",
     kept: frozenset[str] | None = None,
     is_strict: bool = False,
 ) -> int:
@@ -131,9 +138,9 @@ def read_raw(
         # Of its keys only those that are needed, since any record may have odd ones beside; the line is kept as it is.
         spelled = {name.lower(): name for name in reversed(names)}
         if is_strict:
-            _require_columns(file, sorted(spelled.values()), needed)
+            _require_columns(file, sorted(spelled.values()), needed, by)
         names = [spelled.get(name.lower(), name) for name in sorted(needed)]
-    _require_columns(file, names, needed)
+    _require_columns(file, names, needed, by)
     names = [name for name in names if kept is None or name.lower() in kept]
     columns = "".join(f", {identifier(name)} VARCHAR" for name in names)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {identifier(table)} (_line BIGINT{columns})")
@@ -159,7 +166,7 @@ def _as_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[int]]:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), sorted(not_text)
 
 
-def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str]) -> None:
+def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str], by: str) -> None:
     spelled = Counter(["_line", *(name.lower() for name in names)])
     twice = [name for name in names if spelled[name.lower()] > 1]
     if twice:
@@ -169,10 +176,13 @@ def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str]
     if missing:
         problem = f"column {', '.join(missing)} is missing; it has {', '.join(names)[:200]}."
         used = [d for d in _OTHER_DELIMITERS if len(names) == 1 and d in names[0]]
+        meant = [like for name in missing for like in get_close_matches(name, names, 1) if len(missing) < len(needed)]
         hint = f" The file seems to use [csv] delimiter = {used[0]!r}." if used else ""
+        hint = hint or (f" Did you mean {', '.join(meant)}?" if meant else "")
         if names and names[0].startswith("{"):
             hint = " It seems to be JSON Lines: call it .jsonl."
-        raise BrokenFileError(file.name, problem + hint, f"the columns {', '.join(sorted(needed))}.")
+        source = f", by source {by}: mend its [columns], or name another one by FRAUD_SOURCE" if by else ""
+        raise BrokenFileError(file.name, problem + hint, f"the columns {', '.join(sorted(needed))}{source}.")
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
@@ -182,7 +192,7 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
     if not len(rows.lines):
         return
     cells = [f"c{i}" for i in range(len(rows.columns))]
-    texts = "".join("," + _TEXT_OF_CELL.format(cell=cell) for cell in cells)
+    texts = "".join("," + text_of_cell(cell) for cell in cells)
     # From a buffer: pyarrow would load pandas to look at a sequence.
     numbers = pa.Array.from_buffers(pa.int64(), len(rows.lines), [None, pa.py_buffer(np.array(rows.lines, np.int64))])
     batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(_ROWS_IN_TURN)

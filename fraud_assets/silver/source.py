@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -23,6 +24,7 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import KEY_FORMATS, LENGTHS, Grain, bounds, key_of
 from fraud_assets.silver.expressions import ExpressionError, find_columns, typed
 from fraud_assets.silver.numbers import number
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.sql import identifier, literal
 
 CANONICAL_TYPES: Final[Mapping[str, str]] = {
@@ -149,7 +151,7 @@ class Source(_Section):
         if unknown:
             raise ValueError(f"unknown: {', '.join(unknown)}; expected {', '.join(CANONICAL_TYPES)}")
         if missing:
-            raise ValueError(f"missing: {', '.join(missing)}")
+            raise ValueError(f'missing: {", ".join(missing)}; add {missing[0]} = "the raw column, or SQL over some"')
         return columns
 
     @cached_property
@@ -220,6 +222,17 @@ class Source(_Section):
         """The SQL of the partition key of `event_timestamp`."""
         return f"strftime(event_timestamp AT TIME ZONE 'UTC', {literal(KEY_FORMATS[self.partitions.grain])})"
 
+    @cached_property
+    def canonical(self) -> "Source":
+        """The same feed for records whose columns are the canonical ones already."""
+        types = {name: type_ for name, type_ in CANONICAL_TYPES.items() if type_ != "VARCHAR"}
+        same = {"columns": {name: name for name in CANONICAL_TYPES}, "types": types}
+        return Source.model_validate(self.model_dump(exclude={"columns", "types", "csv"}) | same)
+
+    def of(self, file: RawFile, names: Sequence[str]) -> "Source":
+        """Return the source for a file with these columns; one that is canonical needs no expressions."""
+        return (self.canonical if file.is_canonical else self).of_file(names)
+
     def of_file(self, names: Sequence[str]) -> "Source":
         """Return the source for a file with these columns: an entry that is exactly one of them means that column."""
         known = tuple(sorted({name.lower() for name in names}))
@@ -253,17 +266,23 @@ def load_source(name_or_path: str) -> Source:
     path = Path(name_or_path) if name_or_path.endswith(".toml") else _SOURCES / f"{name_or_path}.toml"
     if not path.is_file():
         packaged = ", ".join(sorted(p.stem for p in _SOURCES.glob("*.toml")))
-        raise SourceError(f"No source {name_or_path!r}: expected one of {packaged}, or the path of a .toml file.")
+        beside = sorted(map(str, Path(name_or_path).parent.glob("*.toml")))
+        above = [str(place / path) for place in Path.cwd().parents if (place / path).is_file()]
+        meant = (above or get_close_matches(f"{path.stem}.toml", beside, 1))[:1]
+        raise SourceError(
+            f"No source {name_or_path!r} in {Path.cwd()}: expected one of {packaged}, or the path of a .toml file, "
+            f"best its whole one.{''.join(f' Did you mean {one}?' for one in meant)}"
+        )
     try:
         return Source.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} is not a TOML file in UTF-8: {error}.") from error
     except ValidationError as error:
-        problems = "; ".join(f"{_key(e['loc'])}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{_key(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise SourceError(f"{path}: {problems}.") from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     """Write a place in the file as its reader sees it: [section] key."""
     first, *rest = (str(part) for part in location)
-    return f"[{first}] {'.'.join(rest)}" if rest else first
+    return f"[{first}] {'.'.join(rest)}" if rest else first if first in ("name", "description") else f"[{first}]"

@@ -9,7 +9,7 @@ from duckdb import DuckDBPyConnection
 
 from fraud_assets.silver.advice import advise
 from fraud_assets.silver.cleaning import VALUES, CleaningResult, clean
-from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.raw_files import RawFile, other_encoding
 from fraud_assets.silver.reading import open_raw
 from fraud_assets.silver.source import Source
 from fraud_assets.sql import identifier, literal
@@ -74,7 +74,11 @@ def _advice(con: DuckDBPyConnection, source: Source, files: Sequence[RawFile], r
     """Say what would read the times and amounts that were not understood."""
     with open_raw(files[0], source.csv) as records:
         source = source.of_file(records.names)
-    said = []
+    said = [
+        f"{file.name} is not text in {source.csv.encoding}.{other}"
+        for file in files
+        if file.kind == "csv" and (other := other_encoding(file, source.csv.encoding))
+    ]
     for column in ("event_timestamp", "TransactionAmt"):
         used = sorted(source.references(con)[column])
         reasons = [f"{VALUES[column]}_not_understood", *(f"unreadable_{name}" for name in used)]
