@@ -8,12 +8,14 @@ from typing import Any
 
 import dagster as dg
 
+from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.sensors import build_sensors
+from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
@@ -24,7 +26,14 @@ from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import STAGES, Stage
 
-ASSETS = (raw_transactions, silver_transactions_base, quarantined_transactions, *MODEL_ASSETS, fraud_predictions)
+ASSETS = (
+    raw_transactions,
+    silver_transactions_base,
+    quarantined_transactions,
+    *MODEL_ASSETS,
+    fraud_predictions,
+    fraud_alerts,
+)
 """Every asset of the code location, from landing to Gold."""
 
 
@@ -58,10 +67,12 @@ def build_definitions(
 
     return dg.Definitions(
         assets=dg.map_asset_specs(of_feed, assets),
-        asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS],
+        asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
-        sensors=build_sensors(partitions, stages, jobs, rescore_days=settings.rescore_days),
+        sensors=build_sensors(
+            partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
+        ),
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,

@@ -13,13 +13,14 @@ import hashlib
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -41,10 +42,10 @@ _COMPARED_ROWS: Final = 10_000
 _TRAINING_SCORES: Final = 10_001
 """Up to here every training score is kept; of more, as many evenly spaced ones: percentiles are exact to 1e-4."""
 
-_WALK_ROWS: Final = 64
+WALK_ROWS: Final = 64
 """Up to here walking the trees is cheaper than preparing a block."""
 
-_NUMPY_ROWS: Final = 10_000
+NUMPY_ROWS: Final = 10_000
 """Up to here numpy scores in less time than importing numba takes."""
 
 _CHUNK_ROWS: Final = 131_072
@@ -67,6 +68,17 @@ class ScorerArtifactError(FraudAssetsError):
 def is_anomaly(scores: np.ndarray, threshold: float) -> np.ndarray:
     """Return which scores lie above a version's threshold; one that ties with it does not."""
     return scores > threshold
+
+
+class Blocks(NamedTuple):
+    """Rows in the order and form in which blocks of them are evaluated."""
+
+    ranks: np.ndarray  # uint16 (n_features, n_samples): how many of its feature's cuts lie below a value
+    first: np.ndarray  # int32 per row: the first row with the same ranks
+    order: np.ndarray  # int32: those first rows, alike ones together
+    ends: np.ndarray  # int32 per block: where it ends in `order`
+    has_nan: np.ndarray  # bool per row: its ranks do not say which way it goes
+    finite: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +121,9 @@ class Scorer:
         if X.ndim != 2 or X.shape[1] != len(self.feature_names):
             raise ValueError(f"X has shape {X.shape}; expected (n_samples, {len(self.feature_names)})")
         scores = np.empty(len(X))
-        if len(X) <= _NUMPY_ROWS and _KERNELS not in sys.modules:
+        if len(X) <= NUMPY_ROWS and _KERNELS not in sys.modules:
             finite = self._score_with_numpy(X, scores)
-        elif len(X) <= _WALK_ROWS:
+        elif len(X) <= WALK_ROWS:
             finite = self._score_by_walking(X, scores)
         else:
             finite = self._score_in_chunks(X, scores)
@@ -124,7 +136,7 @@ class Scorer:
         known = self.training_scores
         if not len(known):
             return np.full(np.shape(scores), np.nan)
-        if len(scores) <= _NUMPY_ROWS or len(known) > np.iinfo(np.uint16).max:
+        if len(scores) <= NUMPY_ROWS or len(known) > np.iinfo(np.uint16).max:
             return np.searchsorted(known, scores, side="left") / len(known)
         # The share is a rank among the training scores, as a value's is among the cuts of its feature.
         ranks, has_nan = np.empty((1, len(scores)), np.uint16), np.empty(len(scores), np.bool_)
@@ -201,6 +213,10 @@ class Scorer:
         return [np.unique(splits["cut"][splits["feature"] == f]) for f in range(len(self.feature_names))]
 
     @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {name: np.ascontiguousarray(self.nodes[name]) for name in self.nodes.dtype.names or ()}
+
+    @cached_property
     def _ranking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _kernels().prepare_ranking(self.cuts)
 
@@ -216,18 +232,21 @@ class Scorer:
         """
         return np.negative(-self.offset - np.power(_TWO, exponents), exponents)
 
+    def leaves(self, rows: np.ndarray) -> np.ndarray:
+        """Return the node of each row's leaf, (n_roots, n_samples), with numpy alone: all walks step together."""
+        at = np.repeat(self.roots[:, None], len(rows), axis=1)
+        for _ in range(self.steps):
+            value = rows[np.arange(len(rows)), self._columns["feature"][at]]
+            right = (value > self._columns["cut"][at]) | (np.isnan(value) & (self._columns["nan_right"][at] == 1))
+            at = self._columns["left"][at] + right
+        return at
+
     def _score_with_numpy(self, rows: np.ndarray, scores: np.ndarray) -> bool:
-        """Score some rows at a time: all their walks take a step together."""
-        nodes = {name: np.ascontiguousarray(self.nodes[name]) for name in self.nodes.dtype.names or ()}
+        """Score some rows at a time."""
         for start in range(0, len(rows), 512):
             block = rows[start : start + 512]
-            at = np.repeat(self.roots[:, None], len(block), axis=1)
-            for _ in range(self.steps):
-                value = block[np.arange(len(block)), nodes["feature"][at]]
-                right = (value > nodes["cut"][at]) | (np.isnan(value) & (nodes["nan_right"][at] == 1))
-                at = nodes["left"][at] + right
             total = np.zeros(len(block))
-            for leaf in at:  # in scikit-learn's order of trees: a sum's last bits depend on it
+            for leaf in self.leaves(block):  # in scikit-learn's order of trees: a sum's last bits depend on it
                 total += self.values[self.ordinals[leaf]]
             scores[start : start + 512] = self._finish(total / self.denominator)
         return not np.isinf(rows).any()
@@ -240,26 +259,25 @@ class Scorer:
         return finite
 
     def _score_in_chunks(self, rows: np.ndarray, scores: np.ndarray) -> bool:
-        n, threads = len(rows), _kernels().THREADS
-        parts = max(-(-n // _CHUNK_ROWS), min(threads, n // _THREAD_ROWS))
-        if parts <= 1:
-            return self._score_chunk(rows, scores)
-        chunks = [slice(n * part // parts, n * (part + 1) // parts) for part in range(parts)]
-        with ThreadPoolExecutor(threads) as pool:
-            return all(pool.map(lambda chunk: self._score_chunk(rows[chunk], scores[chunk]), chunks))
+        return in_chunks(self._score_chunk, rows, scores)
 
-    def _score_chunk(self, rows: np.ndarray, scores: np.ndarray) -> bool:
+    def blocks(self, rows: np.ndarray) -> "Blocks":
+        """Return rows as the kernels take many of them: ranks among the cuts, equal rows once, alike rows together."""
         kernels, n = _kernels(), len(rows)
-        if max(map(len, self.cuts)) > np.iinfo(np.uint16).max:
-            return self._score_by_walking(rows, scores)
         ranks = np.empty((rows.shape[1], n), np.uint16)
         has_nan = np.zeros(n, np.bool_)
-        if not kernels.rank_rows(rows, *self._ranking, ranks, has_nan):
-            return False
+        finite = kernels.rank_rows(rows, *self._ranking, ranks, has_nan)
         first, distinct, ends = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32)
         distinct = distinct[: kernels.find_equal(ranks, first, distinct)]
-        ends = ends[: kernels.gather_alike(ranks, distinct, ends)]
-        kernels.sum_blocks(
+        return Blocks(ranks, first, distinct, ends[: kernels.gather_alike(ranks, distinct, ends)], has_nan, finite)
+
+    def _score_chunk(self, rows: np.ndarray, scores: np.ndarray) -> bool:
+        if max(map(len, self.cuts)) > np.iinfo(np.uint16).max:
+            return self._score_by_walking(rows, scores)
+        ranks, first, distinct, ends, has_nan, finite = self.blocks(rows)
+        if not finite:
+            return False
+        _kernels().sum_blocks(
             ranks, distinct, ends, self.nodes, self.ordinals, self.roots, self.values, self.denominator, scores
         )
         scores[distinct] = self._finish(scores[distinct])
@@ -293,6 +311,17 @@ def fit_offset(pipeline: "Pipeline", X: np.ndarray, contamination: float) -> tup
     for rows in (probes(scorer.cuts), X[:_COMPARED_ROWS]):
         scorer.assert_equal_scores(pipeline, rows)
     return scorer, scores
+
+
+def in_chunks(fill: Callable[[np.ndarray, np.ndarray], bool], rows: np.ndarray, out: np.ndarray) -> bool:
+    """Fill `out` from `rows` by tasks on all cores, of a size that the kernels like; return whether each said True."""
+    n, threads = len(rows), _kernels().THREADS
+    parts = max(-(-n // _CHUNK_ROWS), min(threads, n // _THREAD_ROWS))
+    if parts <= 1:
+        return fill(rows, out)
+    chunks = [slice(n * part // parts, n * (part + 1) // parts) for part in range(parts)]
+    with ThreadPoolExecutor(threads) as pool:
+        return all(pool.map(lambda chunk: fill(rows[chunk], out[chunk]), chunks))
 
 
 def warm() -> None:

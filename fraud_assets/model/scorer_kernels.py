@@ -14,7 +14,7 @@ from numba.core import config
 
 from fraud_assets.model.scorer_compiler import GROUP, NODE
 
-_BLOCK: Final = 1024
+BLOCK: Final = 1024
 """Rows that are evaluated together: enough to repay walking a tree, few enough for the first two caches."""
 
 _SAMPLE: Final = 32
@@ -26,15 +26,15 @@ _CELLS: Final = 65_536
 THREADS: Final[int] = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
 """The cores that this process may use."""
 
-_ROWS: Final = numba.types.Array(numba.float64, 2, "C", readonly=True)
+ROWS: Final = numba.types.Array(numba.float64, 2, "C", readonly=True)
 """Read-only, so that what pyarrow and pandas hand out is taken as it is."""
 
-_NODES = numba.from_dtype(NODE)[::1]
-_I4, _U4, _F8, _BOOL = numba.int32[::1], numba.uint32[::1], numba.float64[::1], numba.boolean[::1]
-_RANKS = numba.uint16[:, ::1]
+NODES = numba.from_dtype(NODE)[::1]
+I4, U4, F8, _BOOL = numba.int32[::1], numba.uint32[::1], numba.float64[::1], numba.boolean[::1]
+RANKS = numba.uint16[:, ::1]
 
 
-def _compiled(*arguments: Any, returns: Any = numba.void) -> Callable[..., Any]:
+def compiled(*arguments: Any, returns: Any = numba.void) -> Callable[..., Any]:
     """Compile a function for one signature, without the GIL, or take its machine code from numba's cache.
 
     One signature means that no array, read-only say, makes a caller wait for a second compilation.
@@ -50,7 +50,8 @@ def _compiled(*arguments: Any, returns: Any = numba.void) -> Callable[..., Any]:
 
 
 @numba.njit
-def _step(row, nodes, at):
+def step(row, nodes, at):
+    """Return the node to which a row goes from one; a leaf leads to itself."""
     node = nodes[at]
     value = row[node.feature]
     return np.uint32(node.left + np.uint32((value > node.cut) | (np.isnan(value) & (node.nan_right == 1))))
@@ -72,7 +73,7 @@ def prepare_ranking(cuts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.
     return padded, starts, windows
 
 
-@_compiled(_ROWS, _NODES, _U4, _U4, _F8, numba.int64, numba.float64, _F8, returns=numba.boolean)
+@compiled(ROWS, NODES, U4, U4, F8, numba.int64, numba.float64, F8, returns=numba.boolean)
 def walk(rows, nodes, ordinals, roots, values, steps, denominator, exponents):
     """Write the exponent of rows, one by one, NaN included; return False when a value is infinite."""
     infinite = False
@@ -86,15 +87,15 @@ def walk(rows, nodes, ordinals, roots, values, steps, denominator, exponents):
             a, b, c, d = roots[tree], roots[tree + 1], roots[tree + 2], roots[tree + 3]
             e, f, g, h = roots[tree + 4], roots[tree + 5], roots[tree + 6], roots[tree + 7]
             for _ in range(steps):
-                a, b, c, d = _step(row, nodes, a), _step(row, nodes, b), _step(row, nodes, c), _step(row, nodes, d)
-                e, f, g, h = _step(row, nodes, e), _step(row, nodes, f), _step(row, nodes, g), _step(row, nodes, h)
+                a, b, c, d = step(row, nodes, a), step(row, nodes, b), step(row, nodes, c), step(row, nodes, d)
+                e, f, g, h = step(row, nodes, e), step(row, nodes, f), step(row, nodes, g), step(row, nodes, h)
             for leaf in (a, b, c, d, e, f, g, h):
                 total += values[ordinals[leaf]]
         exponents[i] = total / denominator
     return not infinite
 
 
-@_compiled(_F8, _I4)
+@compiled(F8, I4)
 def find_cells(values, found):
     """Write each value's cell, which never falls as values rise: the bits of floats are ordered as integers are.
 
@@ -105,16 +106,16 @@ def find_cells(values, found):
         found[r] = (bits if bits >= 0 else bits ^ 0x7FFF) + 0x8000
 
 
-@_compiled(_ROWS, numba.float64[:, ::1], _RANKS, _I4, _RANKS, _BOOL, returns=numba.boolean)
+@compiled(ROWS, numba.float64[:, ::1], RANKS, I4, RANKS, _BOOL, returns=numba.boolean)
 def rank_rows(rows, cuts, starts, windows, ranks, has_nan):
     """Write ranks (n_features, n_samples): how many of its feature's cuts lie below a value. False on infinity.
 
     The value's cell says where a window of cuts begins, and a binary search within it finds the rank.
     """
-    values, found = np.empty(_BLOCK), np.empty(_BLOCK, np.int32)
+    values, found = np.empty(BLOCK), np.empty(BLOCK, np.int32)
     infinite = False
-    for start in range(0, len(rows), _BLOCK):
-        m = min(_BLOCK, len(rows) - start)
+    for start in range(0, len(rows), BLOCK):
+        m = min(BLOCK, len(rows) - start)
         for f in range(rows.shape[1]):
             for r in range(m):
                 value = rows[start + r, f]
@@ -136,7 +137,7 @@ def rank_rows(rows, cuts, starts, windows, ranks, has_nan):
     return not infinite
 
 
-@_compiled(_RANKS, _I4, _I4, returns=numba.int64)
+@compiled(RANKS, I4, I4, returns=numba.int64)
 def find_equal(ranks, first, order):
     """Write for every row the first row with its ranks; list those in order; return how many there are."""
     n_features, n = ranks.shape
@@ -168,7 +169,7 @@ def find_equal(ranks, first, order):
     return distinct
 
 
-@_compiled(_RANKS, _I4, _I4, returns=numba.int64)
+@compiled(RANKS, I4, I4, returns=numba.int64)
 def gather_alike(ranks, order, ends):
     """Order rows so that those in one block have similar ranks; return the number of blocks.
 
@@ -182,7 +183,7 @@ def gather_alike(ranks, order, ends):
     while stack:
         start, stop = stack.pop()
         split = start
-        if stop - start > _BLOCK:
+        if stop - start > BLOCK:
             widest, pivot, chosen = 0, 0, 0
             stride = (stop - start) // _SAMPLE
             for f in range(n_features):
@@ -206,7 +207,7 @@ def gather_alike(ranks, order, ends):
             stack.append((split, stop))
             stack.append((start, split))
         else:
-            for end in range(start + _BLOCK, stop, _BLOCK):
+            for end in range(start + BLOCK, stop, BLOCK):
                 ends[blocks] = end
                 blocks += 1
             ends[blocks] = stop
@@ -214,94 +215,112 @@ def gather_alike(ranks, order, ends):
     return blocks
 
 
-@_compiled(_RANKS, _I4, _I4, _NODES, _U4, _U4, _F8, numba.float64, _F8)
-def sum_blocks(ranks, order, ends, nodes, ordinals, roots, values, denominator, exponents):
-    """Write the exponent of rows, block by block.
+@numba.njit
+def fill_block(ranks, own, block, low, high):
+    """Copy the ranks of a block's rows, note each feature's lowest and highest; return how many places are filled.
+
+    Those are whole vectors, so that loops over them have no remainder.
+    """
+    m = len(own)
+    for f in range(len(ranks)):
+        lowest = highest = ranks[f, own[0]]
+        for r in range(m):
+            rank = ranks[f, own[r]]
+            block[f, r] = rank
+            lowest, highest = min(lowest, rank), max(highest, rank)
+        low[f], high[f] = lowest, highest
+        block[f, m:] = lowest
+    return (m + 63) & ~63
+
+
+@numba.njit(inline="always")
+def write_codes(codes, slot, rows, block, low, high, root, nodes, ordinals, live, todo, operands):
+    """Write the ordinal of each row's leaf in one tree into `codes[slot]`; return whether all rows share that leaf.
 
     A split that sends the whole block one way costs one comparison; of every other, one compare-and-blend over the
-    block's rows chooses between the leaf codes of its sides, bottom-up.
+    block's rows chooses between the leaf codes of its sides, bottom-up, in the slots above.
     """
+    # The live splits and their leaves in preorder: read backwards, both sides come before their split.
+    count, waiting = 0, 1
+    todo[0] = root
+    while waiting > 0:
+        waiting -= 1
+        at = todo[waiting]
+        while True:
+            node, ordinal = nodes[at], ordinals[at]
+            if node.left == at:
+                live[count] = ~np.int32(ordinal)
+                break
+            if high[node.feature] <= ordinal:
+                at = node.left
+            elif low[node.feature] > ordinal:
+                at = node.left + np.uint32(1)
+            else:
+                live[count] = at
+                todo[waiting] = node.left + np.uint32(1)
+                todo[waiting + 1] = node.left
+                waiting += 2
+                break
+        count += 1
+    if count == 1:
+        codes[slot, :rows] = ~live[0]
+        return True
+    # A leaf is a constant operand, marked by its complement; any other is the vector at `top`.
+    top = slot - 1
+    depth = 0
+    for k in range(count - 1, -1, -1):
+        if live[k] < 0:
+            operands[depth] = live[k]
+            depth += 1
+            continue
+        a, b = operands[depth - 1], operands[depth - 2]
+        depth -= 1
+        operands[depth - 1] = 0
+        node, ordinal = nodes[live[k]], ordinals[live[k]]
+        f, rank = np.int64(node.feature), np.uint16(ordinal)  # read once, or no loop is vectorised
+        if a < 0:
+            if b < 0:
+                top += 1
+                x, y = np.uint16(~a), np.uint16(~b)
+                for r in range(rows):
+                    codes[top, r] = x if block[f, r] <= rank else y
+            else:
+                x = np.uint16(~a)
+                for r in range(rows):
+                    y = codes[top, r]
+                    codes[top, r] = x if block[f, r] <= rank else y
+        elif b < 0:
+            y = np.uint16(~b)
+            for r in range(rows):
+                x = codes[top, r]
+                codes[top, r] = x if block[f, r] <= rank else y
+        else:
+            top -= 1
+            for r in range(rows):
+                x, y = codes[top + 1, r], codes[top, r]
+                codes[top, r] = x if block[f, r] <= rank else y
+    return False
+
+
+@compiled(RANKS, I4, I4, NODES, U4, U4, F8, numba.float64, F8)
+def sum_blocks(ranks, order, ends, nodes, ordinals, roots, values, denominator, exponents):
+    """Write the exponent of rows, block by block."""
     n_features = len(ranks)
-    block = np.empty((n_features, _BLOCK), np.uint16)
+    block = np.empty((n_features, BLOCK), np.uint16)
     low, high = np.empty(n_features, np.int64), np.empty(n_features, np.int64)
-    codes = np.empty((64, _BLOCK), np.uint16)
+    codes = np.empty((64, BLOCK), np.uint16)
     live = np.empty(len(nodes), np.int32)
     todo, operands = np.empty(64, np.uint32), np.empty(64, np.int32)
-    total = np.empty(_BLOCK)
+    total = np.empty(BLOCK)
     start = 0
     for end in ends:
         m = end - start
-        for f in range(n_features):
-            lowest = highest = ranks[f, order[start]]
-            for r in range(m):
-                rank = ranks[f, order[start + r]]
-                block[f, r] = rank
-                lowest, highest = min(lowest, rank), max(highest, rank)
-            low[f], high[f] = lowest, highest
-            block[f, m:] = lowest
-        rows = (m + 63) & ~63  # whole vectors: the loops below then have no remainder
+        rows = fill_block(ranks, order[start:end], block, low, high)
         total[:rows] = 0.0
         for tree in range(0, len(roots), GROUP):
             for slot in range(GROUP):
-                # The live splits and their leaves in preorder: read backwards, both sides come before their split.
-                count, waiting = 0, 1
-                todo[0] = roots[tree + slot]
-                while waiting > 0:
-                    waiting -= 1
-                    at = todo[waiting]
-                    while True:
-                        node, ordinal = nodes[at], ordinals[at]
-                        if node.left == at:
-                            live[count] = ~np.int32(ordinal)
-                            break
-                        if high[node.feature] <= ordinal:
-                            at = node.left
-                        elif low[node.feature] > ordinal:
-                            at = node.left + np.uint32(1)
-                        else:
-                            live[count] = at
-                            todo[waiting] = node.left + np.uint32(1)
-                            todo[waiting + 1] = node.left
-                            waiting += 2
-                            break
-                    count += 1
-                if count == 1:
-                    codes[slot, :rows] = ~live[0]
-                    continue
-                # A leaf is a constant operand, marked by its complement; any other is the vector at `top`.
-                top = slot - 1
-                depth = 0
-                for k in range(count - 1, -1, -1):
-                    if live[k] < 0:
-                        operands[depth] = live[k]
-                        depth += 1
-                        continue
-                    a, b = operands[depth - 1], operands[depth - 2]
-                    depth -= 1
-                    operands[depth - 1] = 0
-                    node, ordinal = nodes[live[k]], ordinals[live[k]]
-                    f, rank = np.int64(node.feature), np.uint16(ordinal)  # read once, or no loop is vectorised
-                    if a < 0:
-                        if b < 0:
-                            top += 1
-                            x, y = np.uint16(~a), np.uint16(~b)
-                            for r in range(rows):
-                                codes[top, r] = x if block[f, r] <= rank else y
-                        else:
-                            x = np.uint16(~a)
-                            for r in range(rows):
-                                y = codes[top, r]
-                                codes[top, r] = x if block[f, r] <= rank else y
-                    elif b < 0:
-                        y = np.uint16(~b)
-                        for r in range(rows):
-                            x = codes[top, r]
-                            codes[top, r] = x if block[f, r] <= rank else y
-                    else:
-                        top -= 1
-                        for r in range(rows):
-                            x, y = codes[top + 1, r], codes[top, r]
-                            codes[top, r] = x if block[f, r] <= rank else y
+                root = roots[tree + slot]
+                write_codes(codes, slot, rows, block, low, high, root, nodes, ordinals, live, todo, operands)
             for r in range(rows):
                 depth_sum = total[r]
                 for slot in range(GROUP):

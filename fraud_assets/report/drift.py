@@ -18,7 +18,7 @@ from fraud_assets.report.facts import Drift, FeatureDrift
 from fraud_assets.report.sentences import LEAST_HEALTHY
 from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
 
-LEVELS: Final = tuple(level / 20 for level in range(1, 20)) + (0.99,)
+LEVELS: Final = (*(level / 20 for level in range(1, 20)), 0.99)
 """Shares of the training rows at or below the values that are compared at: evenly spread, and one in the upper tail,
 where fraud is."""
 
@@ -42,7 +42,7 @@ class Profile:
 
 
 def edges_of(con: DuckDBPyConnection, training: str, *, rows: int) -> tuple[tuple[float, ...], ...]:
-    """Return per feature the distinct values at `LEVELS` of the relation of training rows, of which there are `rows`."""
+    """Return per feature the distinct values at `LEVELS` of a relation of training rows; there are `rows` of them."""
     quantiles = ", ".join(f"quantile_disc({name}, {list(LEVELS)})" for name in FEATURE_NAMES)
     every = 1 + rows // _SAMPLED_ROWS
     [values] = con.execute(

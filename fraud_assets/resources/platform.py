@@ -64,6 +64,7 @@ class Platform:
             self.model_registry,
             landing=landing,
             rescore_days=self.settings.rescore_days,
+            alerts_per_day=self.settings.alerts_per_day,
             stages=self.stages,
         )
 

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from fraud_assets.columns import UTC_MICROSECONDS, column
-from fraud_assets.sql import DUCKDB_TYPES
+from fraud_assets.sql import duckdb_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ def check_features(con: duckdb.DuckDBPyConnection, relation: str) -> ContractChe
     label may be NULL, and (partition_key, TransactionID) must be unique. A wrong schema is reported alone,
     since no rule can be checked on it. The relation is a table, a view, or a SELECT in parentheses.
     """
-    expected = [(field.name, DUCKDB_TYPES[field.type]) for field in silver_schema()]
+    expected = [(field.name, duckdb_type(field.type)) for field in silver_schema()]
     actual = [(row[0], row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
     if actual != expected:
         [(rows,)] = con.execute(f"SELECT count(*) FROM {relation}").fetchall()

@@ -1,0 +1,213 @@
+"""Why a transaction stands on the list, in words: the one list of sentences about features.
+
+What belongs here: which contributions become reasons, and every phrase that says one. What does not: how contributions
+are found (`fraud_assets.model.attribution`) and what is usual (`usual.sql`). The table of alerts, the report and the
+HTTP service show these texts as they are.
+
+Several features may say one thing: an amount is in three, and in a fourth where it is the only one in its window. They
+are merged by subject. Such a reason carries the subject's plain feature and its value, and what its features contribute
+together; a subject whose features add up to less suspicion gives no reason, however strong one of them is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from fraud_assets.silver.contract import FEATURE_NAMES, WINDOW
+
+MOST_REASONS: Final = 3
+"""More than three are not read, and the fourth hardly ever adds a tenth."""
+
+_LEAST_SHARE: Final = 0.1
+"""Of what makes a row suspicious altogether: a reason below this would distract from those that decided."""
+
+_FAR: Final = 1.5
+"""As many times the usual, or less than one part in as many of it, is clearly apart from it; else they are alike."""
+
+_FAR_BELOW: Final = 5.0
+"""Less than one part in as many is far below."""
+
+_ALIKE: Final = 0.1
+"""Amounts whose standard deviation is below this share of their mean look alike to a reader."""
+
+USUAL_DAYS: Final = 30
+"""A card's usual is taken from so many days before: a month has its salary, its rent and its weekends."""
+
+LEAST_PURCHASES: Final = 3
+"""Of fewer earlier purchases nobody would say what is usual for the card."""
+
+_MINUTES: Final = f"{WINDOW // timedelta(minutes=1)} minutes"
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual, by feature: medians of numbers, and of `is_international_txn` the share abroad.
+
+    What is not known is not there, and is not spoken of.
+    """
+
+    of_card: Mapping[str, float] = field(default_factory=dict)
+    of_everybody: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason: the feature that people know, its value, what it adds, and the sentence about it.
+
+    A contribution is part of a mean path length (`fraud_assets.model.attribution`), below 0: a shorter path is more
+    suspicious.
+    """
+
+    feature: str
+    value: float
+    contribution: float
+    text: str
+
+
+def reasons(
+    values: Sequence[float], contributions: Sequence[float], usual: Usual, *, most: int = MOST_REASONS
+) -> tuple[Reason, ...]:
+    """Return what makes a transaction suspicious, the strongest first; none where nothing does.
+
+    Args:
+        values: the eight features, in contract order.
+        contributions: theirs, as `Attribution.contributions` gives them.
+        usual: what to compare with.
+        most: how many reasons at most.
+    """
+    row = dict(zip(FEATURE_NAMES, map(float, values), strict=True))
+    added: dict[str, float] = {}
+    for name, contribution in zip(FEATURE_NAMES, contributions, strict=True):
+        subject = _subject(name, row)
+        added[subject] = added.get(subject, 0.0) + float(contribution)
+    suspicious = sorted((contribution, subject) for subject, contribution in added.items() if contribution < 0)
+    least = _LEAST_SHARE * sum(contribution for contribution, _ in suspicious)
+    return tuple(
+        Reason(subject, row[subject], contribution, _SENTENCES[subject](row, usual))
+        for contribution, subject in suspicious[:most]
+        if contribution <= least
+    )
+
+
+def in_one_sentence(found: Sequence[Reason]) -> str:
+    """Return the texts of reasons as one, the strongest first."""
+    text = "; ".join(reason.text for reason in found)
+    return text[:1].upper() + text[1:]
+
+
+def _subject(feature: str, row: Mapping[str, float]) -> str:
+    """Return the plain feature that stands for what a feature says of this row."""
+    alone = row["txn_count_5min"] == 1
+    if feature in ("log_transaction_amount", "is_high_value_txn") or (alone and feature == "avg_amount_5min"):
+        return "TransactionAmt"
+    if alone and feature in ("stddev_amount_5min", "product_diversity_5min"):
+        return "txn_count_5min"
+    return feature
+
+
+# The sentences. Each begins in lower case, since it may follow another.
+
+
+def _amount(row: Mapping[str, float], usual: Usual) -> str:
+    return _compared(_money(row["TransactionAmt"]), row["TransactionAmt"], usual)
+
+
+def _abroad(row: Mapping[str, float], usual: Usual) -> str:
+    share = usual.of_card.get("is_international_txn")
+    if row["is_international_txn"] == 0:
+        if share is not None and share > 0.5:
+            return "at home, though this card is mostly used abroad"
+        return f"at home, {_RARE}"
+    if share is None:
+        return "abroad"
+    if share == 0:
+        return f"abroad, for the first time in {USUAL_DAYS} days"
+    return "abroad, as this card often is" if share >= 0.2 else "abroad, as this card seldom is"
+
+
+def _pace(row: Mapping[str, float], usual: Usual) -> str:
+    count = int(row["txn_count_5min"])
+    if count == 1:
+        return f"nothing else on this card within {_MINUTES}, {_RARE}"
+    return f"{count:,} purchases in {_MINUTES}{_beside(count, usual, 'txn_count_5min')}"
+
+
+def _average(row: Mapping[str, float], usual: Usual) -> str:
+    average = row["avg_amount_5min"]
+    return _compared(f"the {_together(row)} average {_money(average)}", average, usual)
+
+
+def _spread(row: Mapping[str, float], usual: Usual) -> str:
+    spread, average = row["stddev_amount_5min"], row["avg_amount_5min"]
+    if spread == 0:
+        return f"the {_together(row)} cost exactly the same"
+    if spread < _ALIKE * average:
+        return f"the {_together(row)} cost nearly the same"
+    return f"the {_together(row)} differ in amount, by about {_money(spread)} from their average"
+
+
+def _products(row: Mapping[str, float], usual: Usual) -> str:
+    products = int(row["product_diversity_5min"])
+    if products == 1:
+        return f"the {_together(row)} are all of one product"
+    return f"{products:,} different products in {_MINUTES}{_beside(products, usual, 'product_diversity_5min')}"
+
+
+_SENTENCES: Final[Mapping[str, Callable[[Mapping[str, float], Usual], str]]] = {
+    "TransactionAmt": _amount,
+    "is_international_txn": _abroad,
+    "txn_count_5min": _pace,
+    "avg_amount_5min": _average,
+    "stddev_amount_5min": _spread,
+    "product_diversity_5min": _products,
+}
+
+_RARE: Final = "which is rare for a purchase like this"
+"""Said of what is common by itself: the forest found the combination rare."""
+
+
+def _together(row: Mapping[str, float]) -> str:
+    return f"{int(row['txn_count_5min']):,} purchases in {_MINUTES}"
+
+
+def _beside(count: int, usual: Usual, feature: str) -> str:
+    own = usual.of_card.get(feature)
+    return "" if own is None or round(own) >= count else f"; this card's usual is {own:,.0f}"
+
+
+def _compared(said: str, amount: float, usual: Usual) -> str:
+    """Add to what is said of an amount how it compares with the card's usual one, and else with everybody's.
+
+    The forest knows no cards: where a card's usual speaks for it, both are said.
+    """
+    own, all_cards = usual.of_card.get("TransactionAmt"), usual.of_everybody.get("TransactionAmt")
+    own_side = None if own is None else _side(amount, own)
+    side = None if all_cards is None else _side(amount, all_cards)
+    if own is not None and own_side and side in (None, 0, own_side):
+        return f"{said}, {_times(amount, own)} this card's usual {_money(own)}"
+    if all_cards is None or not side:
+        return said if own is None and all_cards is None else f"{said}, an ordinary amount, {_RARE}"
+    said = f"{said}, {_times(amount, all_cards)} the usual {_money(all_cards)} of all cards"
+    if own is None:
+        return said
+    but = {0: "but like", -1: "but below", 1: "but above"}[own_side or 0]
+    return f"{said}, {but} this card's usual {_money(own)}"
+
+
+def _side(amount: float, usual: float) -> int:
+    """Return -1 where an amount is clearly below what is usual, 1 where clearly above, else 0."""
+    return int(amount > usual * _FAR) - int(amount * _FAR < usual)
+
+
+def _times(amount: float, usual: float) -> str:
+    if amount < usual:
+        return "far below" if amount * _FAR_BELOW < usual else "below"
+    if usual == 0:
+        return "above"
+    ratio = amount / usual
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times".replace(".0 ", " ")
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}"
