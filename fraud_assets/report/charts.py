@@ -5,20 +5,29 @@ beside it on the page, for those who cannot see it. Nothing that a source wrote 
 import: import this module late.
 """
 
+import json
 from collections.abc import Sequence
+from functools import cache
+from io import BytesIO
 from typing import Any, Final
 
 import altair as alt
 import vl_convert
+from PIL import Image
 
-from fraud_assets.report.facts import CardAlerts, Drift, PartitionFigures, ScoreDistribution
+from fraud_assets.report.facts import CardAlerts, Drift, PartitionFigures, Report, ScoreDistribution
 from fraud_assets.silver.contract import WINDOW
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
 _ACCENT: Final = "var(--accent)"
 _INK: Final = "var(--ink)"
 _MUTED: Final = "var(--muted)"
 _RULE: Final = "var(--rule)"
 """Colours of the page's style sheet, which knows light, dark and print."""
+
+_PAPER: Final = {_ACCENT: "#b23a12", _INK: "#1d1f21", _MUTED: "#5c6166", _RULE: "#dcd9d2"}
+"""The light ones, where there is no style sheet."""
 
 _WIDTH: Final = 340
 """Pixels of a picture: a phone shows it as it is, a wide page several side by side, so that its text stays readable."""
@@ -49,7 +58,7 @@ _TYPE: Final = {"autosize": {"type": "fit", "contains": "padding"}}
 """Axes and titles lie within the width."""
 
 
-def over_time(history: Sequence[PartitionFigures], field: str, *, title: str, percent: bool = False) -> str:
+def over_time(history: Sequence[PartitionFigures], field: str, *, title: str, percent: bool = False) -> Chart:
     """Return bars of one figure, a partition each; the last, which the page is about, stands out."""
     rows = [
         {"key": figures.key, "value": getattr(figures, field), "is_last": figures is history[-1]} for figures in history
@@ -66,10 +75,10 @@ def over_time(history: Sequence[PartitionFigures], field: str, *, title: str, pe
             opacity=alt.condition(alt.datum.is_last, alt.value(1), alt.value(0.55)),
         )
     )
-    return _svg(drawn, height=170)
+    return drawn.properties(height=170)
 
 
-def score_distribution(scores: ScoreDistribution, *, today: str) -> str:
+def score_distribution(scores: ScoreDistribution, *, today: str) -> Chart:
     """Return the training's scores as a surface, the partition's as a line, and the threshold between them."""
     rows = [
         {"from": low, "to": high, "share": part, "rows": words}
@@ -83,10 +92,10 @@ def score_distribution(scores: ScoreDistribution, *, today: str) -> str:
     surface = base.transform_filter(alt.datum.rows == "training").mark_area(interpolate="step-after", opacity=0.35)
     line = base.transform_filter(alt.datum.rows != "training").mark_line(interpolate="step-after", strokeWidth=1.8)
     cut = alt.Chart(_values([{"at": scores.threshold}])).mark_rule(color=_INK, strokeDash=[4, 3]).encode(x="at:Q")
-    return _svg(surface + line + cut, height=220)
+    return (surface + line + cut).properties(height=220)
 
 
-def drift(drift: Drift) -> str:
+def drift(drift: Drift) -> Chart:
     """Return a row of ticks per feature, the earlier partitions' effects, and this one's as a dot."""
     earlier = [{"feature": one.feature, "effect": effect} for one in drift.features for effect in one.earlier]
     now = [
@@ -103,11 +112,11 @@ def drift(drift: Drift) -> str:
         .mark_point(filled=True, size=70, opacity=1)
         .encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None))
     )
-    return _svg(ticks + dots, height=220)
+    return (ticks + dots).properties(height=220)
 
 
 def timeline(card: CardAlerts) -> str:
-    """Return the five minutes before the card's first alert: when it paid, and how much."""
+    """Return the SVG of the five minutes before the card's first alert: when it paid, and how much."""
     end = card.alerts[0].time
     alerts = {alert.transaction_id for alert in card.alerts}
     rows = [
@@ -119,19 +128,26 @@ def timeline(card: CardAlerts) -> str:
         for one in card.day
         if end - WINDOW <= one.time <= end
     ]
+    return _drawn(_timeline() | {"datasets": {"card": rows}, "params": [{"name": "at", "value": f"{end:%H:%M:%S}"}]})
+
+
+@cache
+def _timeline() -> dict[str, Any]:
+    """Return the picture of no card in particular: to describe it takes longer than to draw it."""
     minutes = WINDOW.total_seconds() / 60
-    axis = alt.Axis(values=[-minutes, -minutes / 2, 0], labelExpr=_MINUTES_BEFORE.format(at=f"{end:%H:%M:%S}"))
+    axis = alt.Axis(values=[-minutes, -minutes / 2, 0], labelExpr=_MINUTES_BEFORE)
     x = alt.X("before:Q", title=None, axis=axis, scale=alt.Scale(domain=[-minutes, 0], nice=False))
     y = alt.Y("amount:Q", title=None, axis=alt.Axis(tickCount=2, format=",~s"))
     colours = alt.Scale(domain=["alert", "other"], range=[_ACCENT, _MUTED])
-    base = alt.Chart(_values(rows)).encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None))
-    return _svg(base.mark_rule(strokeWidth=1.5) + base.mark_point(filled=True, size=45, opacity=1), height=84)
+    base = alt.Chart(alt.NamedData("card")).encode(x=x, y=y, color=alt.Color("what:N", scale=colours, legend=None))
+    layers = base.mark_rule(strokeWidth=1.5) + base.mark_point(filled=True, size=45, opacity=1)
+    return _spec(layers.properties(height=84))
 
 
 _SHORT_KEY: Final = "slice(datum.value, 5)"
 """A key without its year."""
 
-_MINUTES_BEFORE: Final = "datum.value == 0 ? '{at}' : format(datum.value, '~') + ' min'"
+_MINUTES_BEFORE: Final = "datum.value == 0 ? at : format(datum.value, '~') + ' min'"
 
 
 def _values(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
@@ -144,9 +160,38 @@ def _some(keys: Sequence[str], most: int) -> list[str]:
     return list(reversed(keys[::-1][::step]))
 
 
-def _svg(chart: alt.Chart | alt.LayerChart | alt.FacetChart, *, height: int) -> str:
-    # What a user's pages are made of was validated by the tests: validating it each time costs more than drawing it.
-    spec = chart.properties(width=_WIDTH, height=height).to_dict(validate=False)
-    drawn = vl_convert.vegalite_to_svg(spec | _TYPE, config=_CONFIG)
+def as_svg(chart: Chart) -> str:
+    """Return a picture for a page that has the style sheet's colours."""
+    return _drawn(_spec(chart))
+
+
+def _drawn(spec: dict[str, Any]) -> str:
+    drawn = vl_convert.vegalite_to_svg(spec, config=_CONFIG)
     # The words beside it say what it shows: a screen reader shall not read its lines and ticks, too.
     return drawn.replace("<svg", '<svg aria-hidden="true"', 1)
+
+
+def thumbnails(report: Report) -> dict[str, bytes]:
+    """Return the key pictures of a report by title, as small PNGs on white paper, for pages that are not ours."""
+    charts: dict[str, Chart] = {}
+    if len(report.history) > 1:
+        charts["Alerts over time"] = over_time(report.history, "alerts", title="alerts")
+    if report.scores is not None:
+        charts["Scores against training"] = score_distribution(report.scores, today=report.key)
+    return {title: _as_png(chart) for title, chart in charts.items()}
+
+
+def _as_png(chart: Chart) -> bytes:
+    on_paper = json.dumps([_spec(chart), _CONFIG | {"background": "white"}])
+    for variable, colour in _PAPER.items():
+        on_paper = on_paper.replace(variable, colour)
+    spec, config = json.loads(on_paper)
+    png = Image.open(BytesIO(vl_convert.vegalite_to_png(spec, config=config)))
+    file = BytesIO()
+    png.convert("RGB").quantize(32).save(file, "png", optimize=True)  # A third of the bytes: events carry them.
+    return file.getvalue()
+
+
+def _spec(chart: Chart) -> dict[str, Any]:
+    # To validate it again, as a whole, would cost more than to draw it.
+    return chart.properties(width=_WIDTH).to_dict(validate=False) | _TYPE

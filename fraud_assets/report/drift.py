@@ -3,8 +3,9 @@
 The effect size of a feature is the largest difference between two cumulative distributions, that of the partition and
 that of the training rows, at values that divide the training rows evenly (Kolmogorov and Smirnov's distance on a grid):
 a share of rows, so that it means the same for an amount, a count and a flag, and does not grow with the number of rows
-as a test's significance does. What is too much is not a constant: it is what earlier healthy partitions had. See
-docs/adr/0014-a-page-from-values.md.
+as a test's significance does. What is too much is no constant: a partition is unusual where one of its features lies
+further off, as a multiple of what is usual for that feature, than any feature of any earlier healthy partition did. So
+all features together raise a false alarm once in n + 1 partitions. See docs/adr/0014-a-page-from-values.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +22,9 @@ from fraud_assets.silver.contract import FEATURE_NAMES, FEATURES
 LEVELS: Final = (*(level / 20 for level in range(1, 20)), 0.99)
 """Shares of the training rows at or below the values that are compared at: evenly spread, and one in the upper tail,
 where fraud is."""
+
+_LEAST_USUAL: Final = 0.005
+"""An effect that nobody would act on: a multiple of less would make something of nothing."""
 
 _SAMPLED_ROWS: Final = 200_000
 """Training rows that the values are taken from: more would not move them by what a page shows."""
@@ -108,8 +112,14 @@ def measure(
 
 
 def _limits(before: np.ndarray) -> np.ndarray | None:
-    """Return per feature the largest of the effects, (n, n_features); None where there are too few."""
-    return before.max(axis=0) if len(before) >= LEAST_HEALTHY else None
+    """Return per feature the largest usual effect, given those of earlier partitions, (n, n_features).
+
+    None where they are too few. A multiple of the feature's median, the same for all features: the largest that occurs.
+    """
+    if len(before) < LEAST_HEALTHY:
+        return None
+    usual = np.maximum(np.median(before, axis=0), _LEAST_USUAL)
+    return usual * (before / usual).max()
 
 
 def _effects(known: Mapping[str, Profile], key: str, training: Collection[str]) -> np.ndarray | None:

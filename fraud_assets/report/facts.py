@@ -47,7 +47,11 @@ class CardAlerts:
 
     Attributes:
         rank: the card's place on the list; 1 is looked at first.
-        is_harmless_burst: whether it is one of many alike that are no card's story.
+        day: its transactions around the alerts, these included, in time order.
+        is_harmless_burst: whether its first alert is one of a burst of small purchases that are all alike.
+        earlier: its transactions of the days before.
+        usual_amount: their median amount; None where there is none.
+        most_in_window: the most of them within one window; None where there is none.
     """
 
     rank: int
@@ -56,6 +60,20 @@ class CardAlerts:
     amount_at_risk: float
     day: tuple[Transaction, ...] = ()
     is_harmless_burst: bool = False
+    earlier: int | None = None
+    usual_amount: float | None = None
+    most_in_window: int | None = None
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A transaction that was shown as an alert and is none any more."""
+
+    transaction_id: str
+    card_id: str
+    amount: float
+    why: str
+    withdrawn_at: datetime
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,7 @@ class FeatureDrift:
 
     Attributes:
         effect: the largest difference between the two cumulative distributions, 0 to 1.
-        limit: the largest effect of the earlier healthy partitions; None where they are too few.
+        limit: the largest usual effect, as the earlier healthy partitions set it; None where they are too few.
         earlier: the effects of those.
     """
 
@@ -117,7 +135,7 @@ class FeatureDrift:
 
     @property
     def is_unusual(self) -> bool:
-        """Whether the effect is larger than that of every earlier healthy partition."""
+        """Whether the effect is above the limit."""
         return self.limit is not None and self.effect > self.limit
 
 
@@ -217,6 +235,7 @@ class Report:
         figures: of the partition itself.
         history: of the partitions before it, in time order, itself last.
         alert_limit: how many alerts a day may have.
+        bursts: alerts that are part of a burst of small purchases that are all alike.
         as_of: when the page's tables were read.
     """
 
@@ -227,6 +246,8 @@ class Report:
     figures: PartitionFigures
     alert_limit: int
     cards: tuple[CardAlerts, ...]
+    bursts: int
+    withdrawn: tuple[Withdrawn, ...]
     history: tuple[PartitionFigures, ...]
     scores: ScoreDistribution | None
     drift: Drift | None

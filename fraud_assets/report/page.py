@@ -8,7 +8,7 @@ words stands in `report.sentences`, the pictures in `report.charts`.
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -28,8 +28,6 @@ MOST_TIMELINES: Final = 40
 _INLINE: Final = ("page.js", "style.css")
 """What stands in every file as it is."""
 
-_MINUTES: Final = WINDOW // timedelta(minutes=1)
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -47,9 +45,9 @@ class IndexEntry:
     key: str
     file: str
     words: str
-    lede: str
     as_of: datetime
     alerts: int
+    cards: int
     scored_rows: int
     amount_at_risk: float
     model_version: str
@@ -69,6 +67,9 @@ def render(report: Report) -> str:
         freshness=_freshness(report),
         no_alerts=sentences.no_alerts(report),
         cut=sentences.cut(report),
+        bursts=sentences.bursts(report),
+        withdrawn_rows=_withdrawn_rows(report),
+        card_usual=sentences.card_usual,
         findings=list(sentences.findings(report)),
         timelines=list(_timelines(report.cards)),
         alert_rows=_alert_rows,
@@ -95,9 +96,11 @@ def render(report: Report) -> str:
 def render_index(feed: str, entries: Sequence[IndexEntry]) -> str:
     """Return the index of all reports; the entries come in time order."""
     shown = list(reversed(entries))
+    first = shown[0] if shown else None
     return _template("index.html.j2").render(
         feed=feed,
-        latest=shown[0] if shown else None,
+        latest=first,
+        lede=first and sentences.headline(first.alerts, first.cards, first.amount_at_risk, first.scored_rows),
         rows=[
             [
                 Markup('<a href="{}">{}</a>').format(one.file, one.key),
@@ -127,9 +130,9 @@ def _timeline(card: CardAlerts, *, is_drawn: bool) -> Picture | str:
     window = [one for one in card.day if top.time - WINDOW <= one.time <= top.time]
     total = sum(one.amount for one in window)
     if len(window) < 2:
-        return f"The card's only transaction in the {_MINUTES} minutes up to then."
+        return f"The card's only transaction in the {sentences.MINUTES} minutes up to then."
     says = (
-        f"{words.count(len(window), 'transaction')} in the {_MINUTES} minutes up to {top.time:%H:%M:%S} UTC, "
+        f"{words.count(len(window), 'transaction')} in the {sentences.MINUTES} minutes up to {top.time:%H:%M:%S} UTC, "
         f"{words.amount(total)} in all"
     )
     if not is_drawn:
@@ -152,6 +155,19 @@ def _alert_rows(card: CardAlerts) -> list[list[Any]]:
             one.outcome or "-",
         ]
         for one in card.alerts
+    ]
+
+
+def _withdrawn_rows(report: Report) -> list[list[Any]]:
+    return [
+        [
+            words.isolated(one.transaction_id),
+            words.isolated(one.card_id),
+            one.why,
+            words.moment(one.withdrawn_at),
+            words.amount(one.amount),
+        ]
+        for one in report.withdrawn
     ]
 
 
@@ -186,7 +202,7 @@ def _other_days(report: Report, unit: str) -> dict[str, Any]:
     ]
     pictures = []
     if len(history) > 1:
-        from fraud_assets.report.charts import over_time
+        from fraud_assets.report.charts import as_svg, over_time
 
         span = f"{words.count(len(history), unit)}, {history[0].key} to {history[-1].key}"
         for name, title, percent, caption in (
@@ -194,7 +210,7 @@ def _other_days(report: Report, unit: str) -> dict[str, Any]:
             ("anomaly_rate", "share of scored rows", True, "Anomaly rate: rows above the threshold, of the scored."),
             ("amount_at_risk", "amount", False, "Amount at risk: sum of the alerts, in the feed's currency."),
         ):
-            drawn = Markup(over_time(history, name, title=title, percent=percent))
+            drawn = Markup(as_svg(over_time(history, name, title=title, percent=percent)))
             says = f"{caption} {span}; the table below has the same figures."
             pictures.append(Picture(drawn, says, f"{caption} {span}, this one in colour."))
     return {"history_rows": rows, "history_pictures": pictures}
@@ -213,13 +229,14 @@ def _drift(report: Report, unit: str) -> dict[str, Any]:
                 f"vertical scale is that of square roots, so that few rows are seen. Dashed: the threshold, "
                 f"{words.number(scores.threshold)}; rows to its right are anomalies."
             )
-            score_picture = Picture(Markup(charts.score_distribution(scores, today=f"this {unit}")), caption, caption)
+            drawn = charts.as_svg(charts.score_distribution(scores, today=f"this {unit}"))
+            score_picture = Picture(Markup(drawn), caption, caption)
         if drift is not None:
             caption = (
                 f"Effect size of each feature: this {unit} (dot; coloured where it is over its limit) and "
                 f"{words.count(drift.healthy, f'earlier healthy {unit}')} (ticks). The table below has the figures."
             )
-            drift_picture = Picture(Markup(charts.drift(drift)), caption, caption)
+            drift_picture = Picture(Markup(charts.as_svg(charts.drift(drift))), caption, caption)
     rows = [
         [
             one.feature,

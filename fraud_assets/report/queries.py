@@ -1,7 +1,9 @@
 """What a report asks of the tables: relations in, values of `report.facts` out. No table is opened here."""
 
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
 
 import numpy as np
 from duckdb import DuckDBPyConnection
@@ -9,11 +11,13 @@ from duckdb import DuckDBPyConnection
 from fraud_assets.report.facts import (
     Alert,
     CardAlerts,
+    Outcome,
     PartitionFigures,
     Quarantine,
     Reviews,
     ScoreDistribution,
     Transaction,
+    Withdrawn,
 )
 from fraud_assets.silver.cleaning import REASONS, reason_kind
 
@@ -21,49 +25,69 @@ _BINS: Final = 40
 """Of the score: fine enough to see a second hump, coarse enough that the bins of a day are not noise."""
 
 
-def read_cards(con: DuckDBPyConnection, alerts: str, reviews: str) -> tuple[CardAlerts, ...]:
-    """Return the cards of one partition's alerts, the most suspicious first, with what reviews say of them by now."""
-    outcomes = dict(con.execute(f"SELECT TransactionID, outcome FROM {reviews}").fetchall())
-    found = con.execute(
+def read_cards(con: DuckDBPyConnection, alerts: str, *, outcomes: Mapping[str, Outcome]) -> tuple[CardAlerts, ...]:
+    """Return the cards of one partition's alerts, the most suspicious first, with the outcomes of reviews by id."""
+    answer = con.execute(
         f"""
         SELECT
-            card_rank, card_id, card_amount_at_risk, is_alike_burst, card_transactions,
+            card_rank, card_id, card_amount_at_risk, is_burst_of_small_alike, card_transactions,
+            card_earlier_transactions, card_usual_amount, card_most_in_5min,
             rank, TransactionID, event_timestamp, TransactionAmt, ProductCD, fraud_score, score_percentile,
-            [reason.text FOR reason IN reasons]
+            [one.text FOR one IN reasons] AS reasons
         FROM {alerts} ORDER BY card_rank, rank
         """
-    ).fetchall()
-    cards: dict[int, CardAlerts] = {}
-    for card_rank, card_id, at_risk, is_burst, bought, rank, transaction_id, time, *values, reasons in found:
-        amount, product, score, percentile = values
-        alert = Alert(
-            rank=rank,
-            transaction_id=transaction_id,
-            time=time,
-            amount=amount,
-            product=product,
-            score=score,
-            percentile=percentile,
-            reasons=tuple(reasons),
-            outcome=outcomes.get(transaction_id),
-        )
-        if (card := cards.get(card_rank)) is not None:
-            cards[card_rank] = CardAlerts(
-                card.rank, card.card_id, (*card.alerts, alert), card.amount_at_risk, card.day, card.is_harmless_burst
+    )
+    names = [name for name, *_ in answer.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    return tuple(_card(list(of_card), outcomes) for _, of_card in groupby(rows, key=itemgetter("card_rank")))
+
+
+def _card(rows: Sequence[Mapping[str, Any]], outcomes: Mapping[str, Outcome]) -> CardAlerts:
+    """Return one card from its alerts; each has the transactions around it."""
+    first = rows[0]
+    around = {one["TransactionID"]: one for row in rows for one in row["card_transactions"]}
+    return CardAlerts(
+        rank=first["card_rank"],
+        card_id=first["card_id"],
+        alerts=tuple(
+            Alert(
+                rank=row["rank"],
+                transaction_id=row["TransactionID"],
+                time=row["event_timestamp"],
+                amount=row["TransactionAmt"],
+                product=row["ProductCD"],
+                score=row["fraud_score"],
+                percentile=row["score_percentile"],
+                reasons=tuple(row["reasons"]),
+                outcome=outcomes.get(row["TransactionID"]),
             )
-            continue
-        day = tuple(
+            for row in rows
+        ),
+        amount_at_risk=first["card_amount_at_risk"],
+        day=tuple(
             Transaction(
-                one["TransactionID"],
-                one["event_timestamp"],
-                one["TransactionAmt"],
-                one["ProductCD"],
+                transaction_id=one["TransactionID"],
+                time=one["event_timestamp"],
+                amount=one["TransactionAmt"],
+                product=one["ProductCD"],
                 is_anomaly=one["is_anomaly"],
             )
-            for one in bought
-        )
-        cards[card_rank] = CardAlerts(card_rank, card_id, (alert,), at_risk, day, bool(is_burst))
-    return tuple(cards.values())
+            for one in sorted(around.values(), key=itemgetter("event_timestamp", "TransactionID"))
+        ),
+        is_harmless_burst=first["is_burst_of_small_alike"],
+        earlier=first["card_earlier_transactions"],
+        usual_amount=first["card_usual_amount"],
+        most_in_window=first["card_most_in_5min"],
+    )
+
+
+def read_withdrawn(con: DuckDBPyConnection, withdrawn: str) -> tuple[Withdrawn, ...]:
+    """Return what was shown of a partition and is no alert any more, the latest first."""
+    found = con.execute(
+        f"SELECT TransactionID, card_id, TransactionAmt, why, withdrawn_at FROM {withdrawn} "
+        "ORDER BY withdrawn_at DESC, TransactionID"
+    ).fetchall()
+    return tuple(Withdrawn(*row) for row in found)
 
 
 def read_history(con: DuckDBPyConnection, alert_lists: str) -> tuple[PartitionFigures, ...]:

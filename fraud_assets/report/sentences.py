@@ -1,19 +1,25 @@
 """What a report says of its figures in whole sentences. Why a transaction is suspicious is said in `alerts.reasons`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from statistics import NormalDist, median
 from typing import Final
 
+from fraud_assets.alerts.reasons import USUAL_DAYS
 from fraud_assets.model.estimates import FOREST
 from fraud_assets.partition_keys import Grain
-from fraud_assets.report.facts import Drift, Model, PartitionFigures, Quarantine, Report, Reviews
+from fraud_assets.report.facts import CardAlerts, Drift, Model, PartitionFigures, Quarantine, Report, Reviews
 from fraud_assets.report.words import amount, count, moment, share
+from fraud_assets.silver.contract import WINDOW
 
 UNITS: Final[dict[Grain, str]] = {"daily": "day", "hourly": "hour"}
 
-LEAST_HEALTHY: Final = 5
-"""With fewer earlier partitions nothing is called unusual: with five, one that is like them is above all of them every
-sixth time."""
+LEAST_HEALTHY: Final = 7
+"""With fewer earlier partitions nothing is called unusual: a week has its weekend, and of eight that are alike one is
+further off than the others anyway."""
+
+MINUTES: Final = WINDOW // timedelta(minutes=1)
+"""Of a card's window."""
 
 _Z: Final = NormalDist().inv_cdf(0.975)
 """Of a two-sided interval of 95 %."""
@@ -31,9 +37,16 @@ def lede(report: Report) -> str:
         )
     first = report.cards[0] if report.cards else None
     start = f" Begin with the card at the top: {amount(first.amount_at_risk)} at risk." if first else ""
+    return headline(figures.alerts, len(report.cards), figures.amount_at_risk, figures.scored_rows) + start
+
+
+def headline(alerts: int, cards: int, at_risk: float, scored_rows: int) -> str:
+    """Say the figures of a partition in a line."""
+    if not scored_rows:
+        return "No transaction was scored."
     return (
-        f"{count(figures.alerts, 'alert')} on {count(len(report.cards), 'card')}, {amount(figures.amount_at_risk)} "
-        f"at risk, of {count(figures.scored_rows, 'scored transaction')}.{start}"
+        f"{count(alerts, 'alert')} on {count(cards, 'card')}, {amount(at_risk)} at risk, of "
+        f"{count(scored_rows, 'scored transaction')}."
     )
 
 
@@ -70,6 +83,29 @@ def cut(report: Report) -> str:
     )
 
 
+def bursts(report: Report) -> str:
+    """Say how much of the list is bursts of small purchases, where it is; they are hardly ever a card's story."""
+    if not report.bursts:
+        return ""
+    part = f"{report.bursts:,} of {count(report.figures.alerts, 'alert')}"
+    are = "is" if report.bursts == 1 else "are"
+    return (
+        f"{part} {are} part of a burst of small purchases that are all alike, marked below. Hardly ever are "
+        "they a card's story: where they fill the list, the model needs another look."
+    )
+
+
+def card_usual(card: CardAlerts) -> str:
+    """Say what the card did in the days before; empty where that is not known."""
+    if card.earlier is None:
+        return ""
+    if not card.earlier:
+        return f"New: this card has no transaction in the {USUAL_DAYS} days before."
+    most = f", at most {card.most_in_window:,} in {MINUTES} minutes" if card.most_in_window is not None else ""
+    usual = f", usually {amount(card.usual_amount)}" if card.usual_amount is not None else ""
+    return f"In the {USUAL_DAYS} days before: {count(card.earlier, 'transaction')}{usual}{most}."
+
+
 def findings(report: Report) -> Iterator[str]:
     """Say of each figure whether it lies within what the partitions before had, and of the features what drifted."""
     unit, earlier = UNITS[report.grain], report.history[:-1]
@@ -99,27 +135,29 @@ def _drifted(drift: Drift, unit: str) -> str:
     if all(one.limit is None for one in drift.features):
         return f"No limit for drift is known yet: it needs at least {LEAST_HEALTHY} earlier healthy {unit}s."
     unusual = [one.feature for one in drift.features if one.is_unusual]
-    than = f"further from training than on any of {count(drift.healthy, f'earlier healthy {unit}')}"
+    limit = f"the limit that {count(drift.healthy, f'earlier healthy {unit}')} set"
     if not unusual:
-        return f"No feature lies {than}."
+        return f"No feature lies further from training than {limit}."
     lie = "lies" if len(unusual) == 1 else "lie"
-    return f"{len(unusual)} of {len(drift.features)} features {lie} {than}: {', '.join(unusual)}."
+    these = f"{len(unusual)} of {len(drift.features)} features {lie}"
+    return f"{these} further from training than {limit}: {', '.join(unusual)}."
 
 
 def false_alarms(drift: Drift, unit: str) -> str:
     """Say how often the limit calls a healthy partition unusual."""
     if not drift.healthy:
         return ""
+    if all(one.limit is None for one in drift.features):
+        return f"There are {drift.healthy} of them, {LEAST_HEALTHY} are needed."
     expected = (
-        f"A {unit} that is like the {drift.healthy} before it is above the largest of them one time in "
-        f"{drift.healthy + 1} for each feature."
+        f"One {unit} in {drift.healthy + 1} that is like the {drift.healthy} before it has a feature over its limit: a "
+        f"false-alarm rate of {share(1 / (drift.healthy + 1))} is to be expected."
     )
     if not drift.replayed:
-        return f"{expected} How often that happened cannot be counted yet."
+        return f"{expected} How often it happened cannot be counted yet."
     return (
         f"{expected} Counted: of {count(drift.replayed, f'healthy {unit}')}, each compared with those before it by the "
-        f"same rule, {drift.false_alarms} had a feature over its limit, a false-alarm rate of "
-        f"{share(drift.false_alarms / drift.replayed)}."
+        f"same rule, {drift.false_alarms:,} had one, {share(drift.false_alarms / drift.replayed)}."
     )
 
 

@@ -20,6 +20,7 @@ from fraud_assets.report.facts import (
     ScoreDistribution,
     StageState,
     Transaction,
+    Withdrawn,
 )
 from fraud_assets.silver.contract import FEATURES
 
@@ -61,6 +62,9 @@ def card(rank: int, *, alerts: int = 1, others: int = 2, seed: int = 0, card_id:
         alerts=tuple(made),
         amount_at_risk=sum(one.amount for one in made),
         day=tuple(sorted(bought, key=lambda one: one.time)),
+        earlier=drawn.randrange(80),
+        usual_amount=drawn.uniform(8, 90),
+        most_in_window=drawn.randrange(1, 3),
     )
 
 
@@ -142,6 +146,8 @@ def report(*, cards: int = 8, days: int = 30) -> Report:
         figures=figures,
         alert_limit=100,
         cards=listed,
+        bursts=0,
+        withdrawn=(Withdrawn("20260130-77701", "499900001111", 18.2, "others are more suspicious now", AS_OF),),
         history=(*history(days)[:-1], figures),
         scores=distribution(),
         drift=drift(),
@@ -182,6 +188,7 @@ def empty_report() -> Report:
     return replace(
         report(cards=0),
         figures=figures,
+        withdrawn=(),
         history=(figures,),
         scores=None,
         drift=None,

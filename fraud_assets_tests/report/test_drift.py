@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fraud_assets.report.drift import Profile, edges_of, measure, profiles
+from fraud_assets.report.drift import Profile, _limits, edges_of, measure, profiles
 from fraud_assets.report.sentences import LEAST_HEALTHY
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets_tests.depth import cases
@@ -83,17 +83,19 @@ def profile(share: float) -> Profile:
     return Profile(1000, np.zeros(COLUMNS), (np.array([1000 * (1 - share)]), *flat))
 
 
-def test_the_limit_is_the_largest_effect_of_the_earlier_healthy_partitions() -> None:
-    shares = [0.01, 0.03, 0.02, 0.01, 0.02]
+def test_a_feature_is_unusual_further_off_than_any_earlier_healthy_partition_as_a_multiple_of_its_median() -> None:
+    shares = [0.01, 0.03, 0.02, 0.01, 0.02, 0.01, 0.02]  # median 0.02, and 0.03 is 1.5 times that
     known = {"training": profile(0.0), "now": profile(0.031)} | {str(n): profile(one) for n, one in enumerate(shares)}
 
-    drift = measure(known, "now", training=["training"], earlier=["0", "1", "2", "3", "4"])
+    drift = measure(known, "now", training=["training"], earlier=[str(n) for n in range(len(shares))])
 
     assert drift is not None
     first, *others = drift.features
     assert (first.effect, first.limit, first.is_unusual) == (pytest.approx(0.031), pytest.approx(0.03), True)
     assert first.earlier == pytest.approx(tuple(shares))
     assert not any(other.is_unusual for other in others)
+    # The others never moved: the same multiple of what nobody would act on.
+    assert [other.limit for other in others] == pytest.approx([1.5 * 0.005] * 7)
 
 
 def test_too_few_earlier_partitions_set_no_limit() -> None:
@@ -115,3 +117,16 @@ def test_false_alarms_are_counted_by_the_same_rule_on_each_earlier_partition() -
 
     assert drift is not None
     assert (drift.replayed, drift.false_alarms) == (3, 2)
+
+
+def test_of_partitions_that_are_alike_one_in_n_plus_1_is_called_unusual() -> None:
+    """All eight features together: what the page states is what happens."""
+    drawn, n, alarms, times = np.random.default_rng(7), 12, 0, cases(300, 3_000)
+    for _ in range(times):
+        effects = drawn.exponential(0.02, (n + 1, COLUMNS)) + 0.005
+        limits = _limits(effects[:n])
+        assert limits is not None
+        alarms += bool((effects[n] > limits).any())
+    expected = 1 / (n + 1)
+    # Three standard errors, and the median that today is no part of.
+    assert alarms / times == pytest.approx(expected, abs=3 * (expected / times) ** 0.5 + 0.03)

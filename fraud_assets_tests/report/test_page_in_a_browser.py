@@ -32,9 +32,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of reports, as they lie in `reports/`."""
     folder = tmp_path_factory.mktemp("reports")
     usual = samples.report(cards=6)
-    entry = IndexEntry(
-        samples.KEY, "usual.html", "Friday, 30 January 2026", "6 alerts.", samples.AS_OF, 6, 3012, 1240.0, "1"
-    )
+    entry = IndexEntry(samples.KEY, "usual.html", "Friday, 30 January 2026", samples.AS_OF, 6, 4, 3012, 1240.0, "1")
     for name, page in {
         "usual": render(usual),
         "empty": render(samples.empty_report()),

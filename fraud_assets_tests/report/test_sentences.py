@@ -64,12 +64,13 @@ def test_drift_names_what_is_unusual_and_its_false_alarms() -> None:
     report = samples.report(cards=0)
     assert report.drift is not None
     assert list(sentences.findings(report))[-1] == (
-        "1 of 8 features lies further from training than on any of 24 earlier healthy days: is_international_txn."
+        "1 of 8 features lies further from training than the limit that 24 earlier healthy days set: "
+        "is_international_txn."
     )
     said = sentences.false_alarms(report.drift, "day")
-    assert "one time in 25 for each feature" in said
-    assert "of 19 healthy days" in said
-    assert "false-alarm rate of 10.5 %" in said
+    assert "One day in 25 that is like the 24 before it" in said
+    assert "false-alarm rate of 4.00 %" in said
+    assert "of 19 healthy days, each compared with those before it by the same rule, 2 had one, 10.5 %" in said
 
 
 @pytest.mark.parametrize(
