@@ -15,6 +15,7 @@ from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.report import fraud_report
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
+from fraud_assets.automation.notifications import build_notifications_sensor
 from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
@@ -46,15 +47,11 @@ def build_definitions(
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
 ) -> dg.Definitions:
-    """Return the code location of one feed.
+    """Return the code location of one feed; `resources` take the place of those of the same name.
 
-    Args:
-        settings: which feed, and where it lies.
-        resources: take the place of the resources of the same name.
-        stages: all kinds of work; those with a table have the feed's partitions.
-        assets: what the stages materialize.
+    Stages with a table have the feed's partitions; `assets` are what the stages materialize.
     """
-    platform = Platform(settings)
+    platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
@@ -72,9 +69,12 @@ def build_definitions(
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
-        sensors=build_sensors(
-            partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
-        ),
+        sensors=[
+            *build_sensors(
+                partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
+            ),
+            build_notifications_sensor(platform),
+        ],
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,

@@ -114,11 +114,7 @@ EVALUATION_METRICS: Final = Table(
 )
 
 PROMOTIONS: Final = Table(
-    "model",
-    "promotions",
-    "one promotion decision",
-    records.PROMOTIONS_SCHEMA,
-    partition_by="model_version",
+    "model", "promotions", "one promotion decision", records.PROMOTIONS_SCHEMA, partition_by="model_version"
 )
 
 TABLES: Final = (
