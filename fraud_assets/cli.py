@@ -246,6 +246,20 @@ def mlflow_uri() -> None:
 
 
 @main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another one needs FRAUD_SERVE_TOKEN.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--land", is_flag=True, help="Keep each transaction durably, and land it for the batch.")
+def serve(host: str, port: int, land: bool) -> None:
+    """Score transactions over HTTP, one by one, as Gold will score them."""
+    _platform()
+    # A process of its own kind: what this one has imported would be a third of its memory.
+    command = [sys.executable, "-m", "fraud_assets.serve", f"--host={host}", f"--port={port}"]
+    click.echo(f"Serving    http://{host}:{port}  (/score, /ready, /metrics, /openapi.json; a page for people at /)")
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *(["--land"] if land else [])])
+
+
+@main.command()
 @click.argument("query")
 def sql(query: str) -> None:
     """Query the tables, read-only, e.g. "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 5"."""

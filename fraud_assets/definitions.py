@@ -20,6 +20,7 @@ from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
+from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.partition_keys import KEY_FORMATS
 from fraud_assets.resources.models.tracked_run import tracked_run
@@ -66,7 +67,7 @@ def build_definitions(
 
     return dg.Definitions(
         assets=dg.map_asset_specs(of_feed, assets),
-        asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS],
+        asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
         sensors=[

@@ -50,6 +50,24 @@ class Settings(BaseSettings):
     """Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone."""
     dagster_url: str = "http://127.0.0.1:3000"
     """Where people open the Dagster UI: the beginning of the links in notifications."""
+    serve_token: SecretStr | None = Field(default=None, min_length=16)
+    """`serve`: what senders show as `Authorization: Bearer ...`. Needed to bind anything but loopback."""
+    serve_landing_seconds: float = Field(default=60.0, ge=0.1)
+    """`serve --land`: how often what was accepted reaches the landing zone."""
+    serve_lateness_minutes: float = Field(default=10.0, ge=0)
+    """`serve`: how far behind the latest transaction one may be. Memory holds that, and five minutes."""
+    serve_rows_per_second: int = Field(default=10_000, ge=0)
+    """`serve`: transactions a second; what is beyond gets 429. 0: no limit."""
+    serve_max_requests: int = Field(default=256, ge=1)
+    """`serve`: requests at once; what is beyond gets 503."""
+    serve_max_rows: int = Field(default=1000, ge=1)
+    """`serve`: transactions in one request."""
+    serve_max_bytes: int = Field(default=2**20, ge=1024)
+    """`serve`: bytes of one request's body."""
+    serve_card_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    """`serve`: header that must hold the card_id, percent-encoded, where a proxy spreads cards by it."""
+    serve_keep_days: float = Field(default=30.0, gt=0)
+    """`serve --land`: how long answers are kept after they landed."""
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     """MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory."""
     mlflow_registry_uri: str | None = Field(default=None, validation_alias="MLFLOW_REGISTRY_URI")

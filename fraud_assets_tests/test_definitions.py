@@ -57,6 +57,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
     }
     assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
     assert {key.name for key in graph.asset_check_keys} == {
+        "answers_match_gold",
         "features_match_contract",
         "stored_features_match_contract",
         "rows_are_accounted_for",

@@ -19,7 +19,7 @@ from fraud_assets.silver.json_records import texts_of
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.reading import open_raw, read_raw
 from fraud_assets.silver.source import CANONICAL_TYPES, Source, label_of
-from fraud_assets.sql import identifier
+from fraud_assets.sql import identifier, literal
 
 VALUES: Final[Mapping[str, str]] = {
     "TransactionID": "transaction_id",
@@ -57,6 +57,9 @@ def reason_kind(reason: str) -> str:
     return "missing_<value>" if reason.startswith("missing_") else "<value>_not_understood"
 
 
+EVALUATED_ALONE_SQL: Final = Path(__file__).with_name("evaluated_alone.sql").read_text(encoding="utf-8")
+"""What is wrong with a row by itself."""
+
 _CLEANING_SQL: Final = Path(__file__).with_name("cleaning.sql").read_text(encoding="utf-8")
 
 
@@ -84,8 +87,9 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     """
     landed = _read_candidates(con, source, files, source.key_of_time if key is None else "''", is_strict=key is None)
     start, end = (None, None) if key is None else bounds(key, source.partitions.grain)
+    alone = f"evaluated_alone AS ({EVALUATED_ALONE_SQL})"
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {_CLEANING_SQL}",
+        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS WITH {alone} {_CLEANING_SQL}",
         {
             "start_time": start,
             "end_time": end,
@@ -118,24 +122,32 @@ def _read_candidates(
     landed = 0
     for number, file in enumerate(files):
         with open_raw(file, source.csv) as records:
-            of_file = source.of_file(records.names)
+            of_file = source.of(file, records.names)
             needed, by = of_file.needed(con), source.name
-            landed += read_raw(con, file, records, f"raw_{number}", needed, by=by, is_strict=is_strict)
+            landed += read_raw(con, file, records, _raw(number), needed, by=by, is_strict=is_strict)
+        candidates = select_candidates(con, of_file, kind=file.kind, raw=_raw(number), number=number, part=part)
         with row_by_row(con):
-            _evaluate_cells(con, of_file, file, number, part)
+            con.execute(f"INSERT INTO candidate_rows BY NAME {candidates}")
     return landed
 
 
-def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, number: int, part: str) -> None:
-    """Append one file's rows to candidate_rows: canonical columns, and the faults of their cells."""
+def _raw(number: int) -> str:
+    return f"raw_{number}"
+
+
+def select_candidates(
+    con: duckdb.DuckDBPyConnection, source: Source, *, kind: str, raw: str, number: int, part: str
+) -> str:
+    """Return a query for the rows of candidate_rows: of a relation of texts canonical columns, and faults of cells.
+
+    Run it under `row_by_row`. `part` is the SQL of a row's partition, the number is its file's.
+    """
     references = source.references(con)
     needed = sorted(source.needed(con))
     typed = [name for name in needed if name in source.types]
-    cells = ", ".join(f"{source.cell(name, file.kind)} AS {identifier(name)}" for name in needed)
+    cells = ", ".join(f"{source.cell(name, kind)} AS {identifier(name)}" for name in needed)
     is_empty = ", ".join(f"{identifier(name)} IS NULL" for name in needed)
-    is_unreadable = ", ".join(
-        f"{identifier(name)} IS NOT NULL AND {source.cell(name, file.kind)} IS NULL" for name in typed
-    )
+    is_unreadable = ", ".join(f"{identifier(name)} IS NOT NULL AND {source.cell(name, kind)} IS NULL" for name in typed)
     nothing, faults = [], {f"unreadable_{name}": f"_unreadable[{at}]" for at, name in enumerate(typed, start=1)}
     for column, used in references.items():
         if value := VALUES.get(column):
@@ -145,29 +157,27 @@ def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, file: RawFil
             nothing.append(f"{column} IS NULL")
             faults[f"missing_{value}"] = " AND ".join([f"{column} IS NULL", *unread, f"({empty})"])
             faults[f"{value}_not_understood"] = " AND ".join([f"{column} IS NULL", *unread, f"NOT ({empty})"])
-    of_label = f"REPLACE ({label_of('isFraud')} AS isFraud), isFraud IS NOT NULL AS has_label"
-    con.execute(
-        f"""
-        INSERT INTO candidate_rows BY NAME
+    of_label = ", NULL::INTEGER AS isFraud, NULL::BOOLEAN AS has_label"
+    if "isFraud" in references:
+        of_label = f"REPLACE ({label_of('isFraud')} AS isFraud), isFraud IS NOT NULL AS has_label"
+    return f"""
         SELECT
-            * EXCLUDE (_unreadable, _empty) {of_label if "isFraud" in references else ""}, {part} AS part,
+            * EXCLUDE (_unreadable, _empty) {of_label}, {part} AS part,
             CASE
                 WHEN list_bool_or(_unreadable) OR {" OR ".join(nothing)}
-                THEN list_where($faults, [{", ".join(faults.values())}])
+                THEN list_where([{", ".join(map(literal, faults))}], [{", ".join(faults.values())}])
                 ELSE []
             END AS faults
         FROM (
             SELECT
-                $file_no AS file_no, _line AS line, _unreadable, _empty,
+                {number} AS file_no, _line AS line, _unreadable, _empty,
                 {", ".join(f"{source.expression(name)} AS {name}" for name in references)}
             FROM (
                 SELECT _line, {cells}, [{is_empty}]::BOOLEAN[] AS _empty, [{is_unreadable}]::BOOLEAN[] AS _unreadable
-                FROM raw_{number} AS raw
+                FROM {raw} AS raw
             )
         )
-        """,
-        {"file_no": number, "faults": list(faults)},
-    )
+        """
 
 
 def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:

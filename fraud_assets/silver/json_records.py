@@ -6,7 +6,7 @@ module says what a record is; DuckDB finds the same, faster, wherever the two ca
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress, islice
@@ -120,6 +120,18 @@ def _decoded(line: str) -> dict[str, Any] | str:
         return "no JSON object"
     texts = (*value, *map(_text, value.values()))
     return OTHER_BYTES if any(text and NOT_TEXT.search(text) for text in texts) else value
+
+
+def decode_record(line: str) -> dict[str, Any] | None:
+    """Return the object of a line, numbers as they were written; None where it is no record."""
+    decoded = _decoded(line)
+    return None if isinstance(decoded, str) else decoded
+
+
+def cells_of(record: dict[str, Any], names: Iterable[str]) -> dict[str, str | None]:
+    """Return a record's values of these keys as text, whatever their case; blanks stand as they came."""
+    spelled = {name.lower(): name for name in sorted(record, reverse=True)}
+    return {name: _text(record.get(spelled.get(name.lower(), name))) for name in names}
 
 
 def _text(value: Any) -> str | None:

@@ -27,6 +27,10 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjso
 """The names of what can be read."""
 
 
+CANONICAL_SUFFIX: Final = ".canonical.jsonl"
+"""The name of a file whose columns are the canonical ones, whatever the source's raw columns are."""
+
+
 @dataclass(frozen=True)
 class RawFile:
     """A landed file: where it lies, and the name that people know it by."""
@@ -39,6 +43,11 @@ class RawFile:
         """Its format, by its name; what has no other name is CSV."""
         name = self.path.name.lower().removesuffix(".gz")
         return "parquet" if name.endswith(".parquet") else "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv"
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether its columns are the canonical ones, so that the source's expressions have nothing to say of it."""
+        return self.path.name.lower().endswith(CANONICAL_SUFFIX)
 
 
 class BrokenFileError(FraudAssetsError):

@@ -40,6 +40,11 @@ _TEXT_OF_CELL: Final = """
 that begin with a printable character of ASCII, which are nearly all, go without."""
 
 
+def text_of_cell(cell: str) -> str:
+    """Return the SQL of a cell as text, NULL where it is blank."""
+    return _TEXT_OF_CELL.format(cell=cell)
+
+
 class ParquetRows:
     """An open Parquet file: its column names and its rows, to be read once and in order."""
 
@@ -187,7 +192,7 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
     if not len(rows.lines):
         return
     cells = [f"c{i}" for i in range(len(rows.columns))]
-    texts = "".join("," + _TEXT_OF_CELL.format(cell=cell) for cell in cells)
+    texts = "".join("," + text_of_cell(cell) for cell in cells)
     # From a buffer: pyarrow would load pandas to look at a sequence.
     numbers = pa.Array.from_buffers(pa.int64(), len(rows.lines), [None, pa.py_buffer(np.array(rows.lines, np.int64))])
     batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(_ROWS_IN_TURN)

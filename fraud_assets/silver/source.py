@@ -24,6 +24,7 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import KEY_FORMATS, LENGTHS, Grain, bounds, key_of
 from fraud_assets.silver.expressions import ExpressionError, find_columns, typed
 from fraud_assets.silver.numbers import number
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.sql import identifier, literal
 
 CANONICAL_TYPES: Final[Mapping[str, str]] = {
@@ -220,6 +221,17 @@ class Source(_Section):
     def key_of_time(self) -> str:
         """The SQL of the partition key of `event_timestamp`."""
         return f"strftime(event_timestamp AT TIME ZONE 'UTC', {literal(KEY_FORMATS[self.partitions.grain])})"
+
+    @cached_property
+    def canonical(self) -> "Source":
+        """The same feed for records whose columns are the canonical ones already."""
+        types = {name: type_ for name, type_ in CANONICAL_TYPES.items() if type_ != "VARCHAR"}
+        same = {"columns": {name: name for name in CANONICAL_TYPES}, "types": types}
+        return Source.model_validate(self.model_dump(exclude={"columns", "types", "csv"}) | same)
+
+    def of(self, file: RawFile, names: Sequence[str]) -> "Source":
+        """Return the source for a file with these columns; one that is canonical needs no expressions."""
+        return (self.canonical if file.is_canonical else self).of_file(names)
 
     def of_file(self, names: Sequence[str]) -> "Source":
         """Return the source for a file with these columns: an entry that is exactly one of them means that column."""

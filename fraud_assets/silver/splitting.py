@@ -42,7 +42,7 @@ def partition_keys(
     records and none has a time, and what reading the file and the source's expressions raises.
     """
     with open_raw(file, source.csv) as records:
-        source = source.of_file(records.names)
+        source = source.of(file, records.names)
         of_time = source.references(con)["event_timestamp"]
         kept = frozenset(name.lower() for name in of_time)
         needed, by = source.needed(con), source.name

@@ -196,7 +196,7 @@ class ModelRegistry(dg.ConfigurableResource):
             named = json.dumps([{"name": self.model_name, "version": registered.version}])
             self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
             if trained.scorer is not None:
-                self._local_scorers().put(version, folder / SCORER_FOLDER)
+                self.local_scorers.put(version, folder / SCORER_FOLDER)
         return version
 
     # What a version is made of
@@ -232,7 +232,7 @@ class ModelRegistry(dg.ConfigurableResource):
         A version without a compiled scorer, or with one of another scikit-learn, is scored by its pipeline: the same
         bits, slower. A copy on this disk that is not what was put there for this version is fetched again.
         """
-        local = self._local_scorers()
+        local = self.local_scorers
         if (scorer := local.load(version)) is not None:
             return scorer
         with self._verified(version) as folder:
@@ -285,7 +285,9 @@ class ModelRegistry(dg.ConfigurableResource):
                 f"they were moved, `ln -s PLACE {folder}` lets MLflow find them."
             )
 
-    def _local_scorers(self) -> LocalScorers:
+    @property
+    def local_scorers(self) -> LocalScorers:
+        """The compiled scorers of this model on this disk."""
         # The own store by no path, so that its scorers stay what they are where the directory is moved.
         is_own = is_own_store(sqlite_file(self._address), Path(self.data_dir))
         registry = "mlflow/mlflow.db" if is_own else self._address
