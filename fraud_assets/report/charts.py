@@ -116,8 +116,8 @@ def drift(drift: Drift) -> Chart:
 
 
 def timeline(card: CardAlerts) -> str:
-    """Return the SVG of the five minutes before the card's first alert: when it paid, and how much."""
-    end = card.alerts[0].time
+    """Return the SVG of the card's busiest five minutes: when it paid, and how much."""
+    end = card.busiest[-1].time
     alerts = {alert.transaction_id for alert in card.alerts}
     rows = [
         {
@@ -125,8 +125,7 @@ def timeline(card: CardAlerts) -> str:
             "amount": one.amount,
             "what": "alert" if one.transaction_id in alerts else "other",
         }
-        for one in card.day
-        if end - WINDOW <= one.time <= end
+        for one in card.busiest
     ]
     return _drawn(_timeline() | {"datasets": {"card": rows}, "params": [{"name": "at", "value": f"{end:%H:%M:%S}"}]})
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fraud_assets.model.estimates import Evaluation
 from fraud_assets.partition_keys import Grain
+from fraud_assets.silver.contract import WINDOW
 
 Outcome = Literal["fraud", "genuine", "unsure"]
 
@@ -63,6 +64,14 @@ class CardAlerts:
     earlier: int | None = None
     usual_amount: float | None = None
     most_in_window: int | None = None
+
+    @property
+    def busiest(self) -> tuple[Transaction, ...]:
+        """The transactions of the window that ends at an alert and holds the most, the alert among them, in order."""
+        windows = [
+            tuple(one for one in self.day if alert.time - WINDOW <= one.time <= alert.time) for alert in self.alerts
+        ]
+        return max(windows, key=len)
 
 
 @dataclass(frozen=True)

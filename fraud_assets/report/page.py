@@ -20,7 +20,6 @@ from markupsafe import Markup
 from fraud_assets.model.estimates import FOREST, quality_notes, quality_table, summary
 from fraud_assets.report import sentences, words
 from fraud_assets.report.facts import CardAlerts, Report
-from fraud_assets.silver.contract import WINDOW
 
 MOST_TIMELINES: Final = 40
 """Cards that have a picture: it takes 30 ms to draw, and whoever comes so far down the list reads the table."""
@@ -126,14 +125,12 @@ def _timelines(cards: Sequence[CardAlerts]) -> Iterator[Picture | str]:
 
 
 def _timeline(card: CardAlerts, *, is_drawn: bool) -> Picture | str:
-    top = card.alerts[0]
-    window = [one for one in card.day if top.time - WINDOW <= one.time <= top.time]
-    total = sum(one.amount for one in window)
+    window = card.busiest
     if len(window) < 2:
-        return f"The card's only transaction in the {sentences.MINUTES} minutes up to then."
+        return f"Nothing else on this card in the {sentences.MINUTES} minutes before."
     says = (
-        f"{words.count(len(window), 'transaction')} in the {sentences.MINUTES} minutes up to {top.time:%H:%M:%S} UTC, "
-        f"{words.amount(total)} in all"
+        f"{words.count(len(window), 'transaction')} in the {sentences.MINUTES} minutes up to "
+        f"{window[-1].time:%H:%M:%S} UTC, {words.amount(sum(one.amount for one in window))} in all"
     )
     if not is_drawn:
         return f"{says}."
