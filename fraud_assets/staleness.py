@@ -258,6 +258,9 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
         else:
             continue
         yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day}")
+    for key, made in sorted(state.made.get("alerts", {}).items()):
+        if key not in state.gold and key not in scored_anew:
+            yield Due("alerts", key, "its scores are gone", f"{made.of} gone")
 
 
 def _due_report(state: PlatformState) -> Iterator[Due]:

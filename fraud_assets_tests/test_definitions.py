@@ -54,6 +54,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "evaluation_metrics": "model",
         "prod_model": "model",
         "fraud_predictions": "gold",
+        "fraud_alerts": "gold",
     }
     assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
     assert {key.name for key in graph.asset_check_keys} == {
@@ -65,6 +66,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "signature_matches_contract",
         "candidate_was_promoted",
         "every_transaction_is_scored_once",
+        "every_alert_is_a_scored_anomaly",
     }
 
 
@@ -83,6 +85,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
+        "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
     }
 
 
