@@ -265,9 +265,9 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
 
 def _due_report(state: PlatformState) -> Iterator[Due]:
     not_yet = {item.key for due in (_due_silver, _due_gold, _due_alerts) for item in due(state)}
-    lists = {key: made.of for key, made in state.made.get("alerts", {}).items()}
     # A partition of which every row was refused has no scores: its page says so.
-    lists |= {key: {"silver_version": made.of["silver_version"]} for key, made in state.silver.items() if not made.rows}
+    lists = {key: {"silver_version": made.of["silver_version"]} for key, made in state.silver.items() if not made.rows}
+    lists |= {key: made.of for key, made in state.made.get("alerts", {}).items()}
     days = sorted({day_of(key) for key in lists})
     recent, latest = {*days[-REPORTED_DAYS:]}, max(lists, default="")
     for key, listed in sorted(lists.items()):
@@ -358,11 +358,10 @@ STAGES: Final = (
         due=_due_report,
         table="gold.fraud_report",
         made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version"),
-        waits_for=("silver", "gold", "alerts", "evaluation"),
     ),
 )
-"""All kinds of work, in the order in which they are done. Nothing but the report waits for the evaluation of a version
-that scores, and nothing waits for the report."""
+"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores, nor
+for a report; a report waits for what is due of its own partition, not for a feed that never rests."""
 
 
 def decide(state: PlatformState, stages: Iterable[Stage] = STAGES) -> Plan:
