@@ -10,13 +10,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import features, runs, scoring
+from benchmarks import features, formats, runs, scoring
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
 feature_runs = features.measure(rows=most_rows)
 feature_runs += features.measure(rows=10 * most_rows, ways=("polars", "fraud_assets", "the whole partition"))
 print("\n".join(features.lines(feature_runs)), flush=True)
+of_formats = formats.measure(rows=most_rows)
+print("\n".join(as_lines(of_formats)), flush=True)
 timings: list[Timing] = []
 for comparison in scoring.measure(most_rows=most_rows):
     timings += comparison
@@ -31,6 +33,7 @@ machine = {"python": platform.python_version(), "machine": platform.machine(), "
 figures = {
     "machine": machine,
     "features": [asdict(one) for one in feature_runs],
+    "formats": as_json(of_formats),
     "scoring": as_json(timings + cold),
     "imports": [asdict(one) for one in imports],
     "partition": [asdict(one) for one in large],

@@ -8,12 +8,15 @@ from typing import Any
 
 import dagster as dg
 
+from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
+from fraud_assets.automation.notifications import build_notifications_sensor
 from fraud_assets.automation.sensors import build_sensors
+from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.serve import SERVE_CHECKS
@@ -25,7 +28,14 @@ from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import STAGES, Stage
 
-ASSETS = (raw_transactions, silver_transactions_base, quarantined_transactions, *MODEL_ASSETS, fraud_predictions)
+ASSETS = (
+    raw_transactions,
+    silver_transactions_base,
+    quarantined_transactions,
+    *MODEL_ASSETS,
+    fraud_predictions,
+    fraud_alerts,
+)
 """Every asset of the code location, from landing to Gold."""
 
 
@@ -36,15 +46,11 @@ def build_definitions(
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
 ) -> dg.Definitions:
-    """Return the code location of one feed.
+    """Return the code location of one feed; `resources` take the place of those of the same name.
 
-    Args:
-        settings: which feed, and where it lies.
-        resources: take the place of the resources of the same name.
-        stages: all kinds of work; those with a table have the feed's partitions.
-        assets: what the stages materialize.
+    Stages with a table have the feed's partitions; `assets` are what the stages materialize.
     """
-    platform = Platform(settings)
+    platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
@@ -59,10 +65,15 @@ def build_definitions(
 
     return dg.Definitions(
         assets=dg.map_asset_specs(of_feed, assets),
-        asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *SERVE_CHECKS],
+        asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS],
         jobs=jobs,
         schedules=[retraining_schedule],
-        sensors=build_sensors(partitions, stages, jobs, rescore_days=settings.rescore_days),
+        sensors=[
+            *build_sensors(
+                partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
+            ),
+            build_notifications_sensor(platform),
+        ],
         resources={
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,

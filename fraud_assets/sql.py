@@ -5,16 +5,25 @@ from typing import Final
 
 import pyarrow as pa
 
-DUCKDB_TYPES: Final[Mapping[pa.DataType, str]] = {
+_TYPES: Final[Mapping[pa.DataType, str]] = {
     pa.string(): "VARCHAR",
     pa.bool_(): "BOOLEAN",
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",
     pa.float64(): "DOUBLE",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
-    pa.list_(pa.string()): "VARCHAR[]",
 }
 """DuckDB's names of the types that tables use."""
+
+
+def duckdb_type(type_: pa.DataType) -> str:
+    """Return DuckDB's name of a column's type, of lists and structures of such types, too."""
+    if pa.types.is_list(type_):
+        return f"{duckdb_type(type_.value_type)}[]"
+    if pa.types.is_struct(type_):
+        fields = (type_.field(at) for at in range(type_.num_fields))
+        return f"STRUCT({', '.join(f'{identifier(field.name)} {duckdb_type(field.type)}' for field in fields)})"
+    return _TYPES[type_]
 
 
 def identifier(name: str) -> str:

@@ -28,7 +28,7 @@ class Made:
     """A partition as a stage left it: its rows, and by column what all of them were made of."""
 
     rows: int
-    of: Mapping[str, str]
+    of: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class PlatformState:
         evaluation: of the latest version that was evaluated and is registered still, None where there is none.
         prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
         prod_problem: why the version behind @prod cannot score; empty where it can.
+        alerts_per_day: how many alerts analysts can look at on a day.
     """
 
     landed: Mapping[str, InputDigest]
@@ -67,6 +68,7 @@ class PlatformState:
     evaluation: EvaluationState | None = None
     prod_taken_away: bool = False
     prod_problem: str = ""
+    alerts_per_day: int = 100
 
     @property
     def silver(self) -> Mapping[str, Made]:
@@ -237,6 +239,23 @@ def _due_gold(state: PlatformState) -> Iterator[Due]:
             yield Due("gold", key, "its Silver rows changed", silver, version)
 
 
+def _due_alerts(state: PlatformState) -> Iterator[Due]:
+    scored_anew = {item.key for item in _due_gold(state)}  # Whoever scores a partition makes its list as well.
+    for key, scored in sorted(state.gold.items()):
+        made = state.made.get("alerts", {}).get(key)
+        if key in scored_anew:
+            continue
+        if made is None:
+            why = "scored, no list of alerts yet"
+        elif {**made.of, **scored.of} != made.of:
+            why = "its scores changed"
+        elif made.of["alerts_per_day"] != state.alerts_per_day:
+            why = f"alerts per day changed from {made.of['alerts_per_day']} to {state.alerts_per_day}"
+        else:
+            continue
+        yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day}")
+
+
 def _due_evaluation(state: PlatformState) -> Iterator[Due]:
     found = state.evaluation
     if found is None or found.evaluated_on == found.now or any(_due_model(state)):  # A training evaluates.
@@ -272,10 +291,19 @@ STAGES: Final = (
         name="gold",
         does="Scores Silver partitions by one model version.",
         job="scoring_job",
-        assets=("fraud_predictions",),
+        assets=("fraud_predictions", "fraud_alerts"),
         due=_due_gold,
         table="gold.fraud_predictions",
         made_of=("silver_version", "model_version"),
+    ),
+    Stage(
+        name="alerts",
+        does="Lists the most suspicious scored transactions for an analyst, with reasons.",
+        job="scoring_job",
+        assets=("fraud_alerts",),
+        due=_due_alerts,
+        table="gold.alert_lists",
+        made_of=("silver_version", "model_version", "alerts_per_day"),
     ),
     Stage(
         name="evaluation",

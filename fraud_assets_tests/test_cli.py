@@ -239,7 +239,7 @@ def test_simulated_days_outside_the_source_are_refused(run: Run, tmp_path: Path)
     result = run("simulate", "--start", "2027-01-01", "--days", "1")
 
     assert result.exit_code == 1
-    assert "2027-01-01 is outside" in result.output
+    assert "2027-01-01 lies outside" in result.output
     assert list(tmp_path.rglob("*.csv")) == []
 
 

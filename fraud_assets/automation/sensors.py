@@ -44,6 +44,7 @@ def build_sensors(
     jobs: "Sequence[UnresolvedAssetJobDefinition]",
     *,
     rescore_days: int,
+    alerts_per_day: int,
 ) -> list[dg.SensorDefinition]:
     """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs."""
 
@@ -62,7 +63,13 @@ def build_sensors(
         ) -> dg.SensorResult:
             landing = landing_zone.look(only_stable=True, remember=looks)
             state = read_state(
-                lake, landing_zone, model_registry, landing=landing, rescore_days=rescore_days, stages=stages
+                lake,
+                landing_zone,
+                model_registry,
+                landing=landing,
+                rescore_days=rescore_days,
+                alerts_per_day=alerts_per_day,
+                stages=stages,
             )
             plan = decide(state, stages)
             prod = f"version behind @prod: {state.prod_version or 'none'}"

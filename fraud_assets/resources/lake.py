@@ -28,7 +28,7 @@ from fraud_assets.resources.reader_views import READER_DATABASE, View, open_view
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.spill import spill_folder
 from fraud_assets.resources.tables import TABLES, Table
-from fraud_assets.sql import DUCKDB_TYPES, identifier, literal
+from fraud_assets.sql import duckdb_type, identifier, literal
 
 BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
@@ -119,7 +119,7 @@ class Lake(dg.ConfigurableResource):
             if wanted is None or added[f"partition.{table.partition_by}"] in wanted
         ]
         if not files:
-            typed = (f"NULL::{DUCKDB_TYPES[field.type]} AS {identifier(field.name)}" for field in table.schema)
+            typed = (f"NULL::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in table.schema)
             return f"(SELECT {', '.join(typed)} WHERE false)"
         columns, listed = ", ".join(map(identifier, table.schema.names)), ", ".join(map(literal, files))
         # Without the type, DuckDB reads 2026-01-05 as a DATE.

@@ -10,7 +10,7 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
 from fraud_assets.silver.labels import LateLabels
-from fraud_assets.silver.source import Source
+from fraud_assets.silver.source import Source, load_source
 from fraud_assets.staleness import STAGES, PlatformState, Stage
 
 
@@ -24,7 +24,7 @@ class Platform:
     @cached_property
     def source(self) -> Source:
         """The feed; raises SourceError where its file cannot be used."""
-        return self.settings.load_source()
+        return load_source(self.settings.source)
 
     @property
     def data_dir(self) -> Path:
@@ -64,6 +64,7 @@ class Platform:
             self.model_registry,
             landing=landing,
             rescore_days=self.settings.rescore_days,
+            alerts_per_day=self.settings.alerts_per_day,
             stages=self.stages,
         )
 

@@ -25,6 +25,7 @@ def read_state(
     *,
     landing: Landing,
     rescore_days: int,
+    alerts_per_day: int,
     stages: Iterable[Stage] = STAGES,
 ) -> PlatformState:
     """Return the state of every partition and of the model; opens no data file and changes nothing."""
@@ -42,6 +43,7 @@ def read_state(
         silver_data_digest=silver_data_digest(silver),
         refused_on=refused_on,
         rescore_days=rescore_days,
+        alerts_per_day=alerts_per_day,
         evaluation=_evaluation(lake, model_registry, landing.labels, built),
         prod_taken_away=prod_taken_away,
         prod_problem="" if prod_version is None else model_registry.problem_with(prod_version),

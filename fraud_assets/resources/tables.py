@@ -8,6 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from fraud_assets.alerts import schemas
 from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
@@ -93,6 +94,14 @@ PARTITION_BUILDS: Final = Table(
 
 PREDICTIONS: Final = Table("gold", "fraud_predictions", "one scored transaction", predictions.GOLD_SCHEMA)
 
+ALERTS: Final = Table("gold", "fraud_alerts", "one transaction that is put before an analyst", schemas.ALERTS_SCHEMA)
+
+ALERT_LISTS: Final = Table("gold", "alert_lists", "the list of one scored partition", schemas.LISTS_SCHEMA)
+
+WITHDRAWN_ALERTS: Final = Table(
+    "gold", "withdrawn_alerts", "one alert that was shown and is none any more", schemas.WITHDRAWN_SCHEMA
+)
+
 EVALUATION_METRICS: Final = Table(
     "model",
     "evaluation_metrics",
@@ -102,11 +111,7 @@ EVALUATION_METRICS: Final = Table(
 )
 
 PROMOTIONS: Final = Table(
-    "model",
-    "promotions",
-    "one promotion decision",
-    records.PROMOTIONS_SCHEMA,
-    partition_by="model_version",
+    "model", "promotions", "one promotion decision", records.PROMOTIONS_SCHEMA, partition_by="model_version"
 )
 
 TABLES: Final = (
@@ -115,6 +120,9 @@ TABLES: Final = (
     QUARANTINED_TRANSACTIONS,
     PARTITION_BUILDS,
     PREDICTIONS,
+    ALERTS,
+    ALERT_LISTS,
+    WITHDRAWN_ALERTS,
     EVALUATION_METRICS,
     PROMOTIONS,
 )

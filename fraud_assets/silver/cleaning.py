@@ -98,8 +98,9 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
         },
     )
     _split(con, files)
-    [(good,)] = con.execute("SELECT count(*) FROM good_transactions").fetchall()
-    [(quarantined,)] = con.execute("SELECT count(*) FROM quarantined_rows").fetchall()
+    [(good, quarantined)] = con.execute(
+        "SELECT (SELECT count(*) FROM good_transactions), (SELECT count(*) FROM quarantined_rows)"
+    ).fetchall()
     if landed != good + quarantined:
         raise RuntimeError(f"{landed} rows landed, but {good} are good and {quarantined} quarantined.")
     reasons = con.execute(
@@ -122,7 +123,8 @@ def _read_candidates(
     for number, file in enumerate(files):
         with open_raw(file, source.csv) as records:
             of_file = source.of(file, records.names)
-            landed += read_raw(con, file, records, _raw(number), of_file.needed(con), is_strict=is_strict)
+            needed, by = of_file.needed(con), source.name
+            landed += read_raw(con, file, records, _raw(number), needed, by=by, is_strict=is_strict)
         candidates = select_candidates(con, of_file, kind=file.kind, raw=_raw(number), number=number, part=part)
         with row_by_row(con):
             con.execute(f"INSERT INTO candidate_rows BY NAME {candidates}")
@@ -194,25 +196,25 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
         "CREATE OR REPLACE TEMP TABLE quarantined_rows (file VARCHAR, line BIGINT, reasons VARCHAR[], raw_row VARCHAR)"
     )
     for number, file in enumerate(files):
-        raw_row = "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
+        raw, raw_row = f"raw_{number}", "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
         if file.kind == "jsonl":
             _refused_lines(con, file, number)
-            raw_row = "(SELECT text FROM refused_lines WHERE refused_lines.line = raw._line)"
+            raw, raw_row = "refused_lines", "text"
         con.execute(
             f"""
             INSERT INTO quarantined_rows
             SELECT $file, line, reasons, {raw_row}
-            FROM {_raw(number)} AS raw
+            FROM {raw} AS raw
             JOIN evaluated_rows ON raw._line = evaluated_rows.line
             WHERE evaluated_rows.file_no = $file_no AND evaluated_rows.reasons <> []
             UNION ALL
             SELECT $file, line, ['unreadable_line'], text
-            FROM {_raw(number)}_unreadable
+            FROM raw_{number}_unreadable
             ORDER BY line
             """,
             {"file": file.name, "file_no": number},
         )
-        con.execute(f"DROP TABLE {_raw(number)}")
+        con.execute(f"DROP TABLE raw_{number}")
     con.execute("DROP TABLE evaluated_rows")
 
 
@@ -220,9 +222,7 @@ def _refused_lines(con: duckdb.DuckDBPyConnection, file: RawFile, number: int) -
     """Make the table `refused_lines` of the lines of a JSON file whose rows are refused, read once more."""
     refused = con.execute("SELECT line FROM evaluated_rows WHERE file_no = ? AND reasons <> []", [number]).fetchall()
     texts = texts_of(file, {line for (line,) in refused}) if refused else []
-    table = pa.table(
-        {"line": pa.array([at for at, _ in texts], pa.int64()), "text": pa.array([t for _, t in texts], pa.string())}
-    )
-    con.register("_refused", table)
+    numbers, lines = pa.array([at for at, _ in texts], pa.int64()), pa.array([text for _, text in texts], pa.string())
+    con.register("_refused", pa.table({"_line": numbers, "text": lines}))
     con.execute("CREATE OR REPLACE TEMP TABLE refused_lines AS FROM _refused")
     con.unregister("_refused")

@@ -43,7 +43,7 @@ class _Number(str):
 class JsonChunk:
     """Some records: the lines that are not blank, and their numbers."""
 
-    numbers: list[int]
+    numbers: Sequence[int]
     lines: list[str]
 
     def __len__(self) -> int:
@@ -55,13 +55,13 @@ class JsonChunk:
 
     def query(self, con: duckdb.DuckDBPyConnection, select: str) -> pa.Table:
         """Return what a query finds in `lines (number, line)`, without those that are not text."""
-        numbers, lines = self.numbers, self.lines
+        numbers = self.numbers
         try:
-            "".join(lines).encode()
+            lines = pa.array(self.lines, pa.string())
         except UnicodeEncodeError:
-            is_text = [not NOT_TEXT.search(line) for line in lines]
-            numbers, lines = list(compress(numbers, is_text)), list(compress(lines, is_text))
-        table = pa.table({"number": pa.array(numbers, pa.int64()), "line": pa.array(lines, pa.string())})
+            is_text = [not NOT_TEXT.search(line) for line in self.lines]
+            numbers, lines = list(compress(numbers, is_text)), pa.array(compress(self.lines, is_text), pa.string())
+        table = pa.table({"number": pa.array(numbers, pa.int64()), "line": lines})
         con.register("lines", pa.Table.from_batches(table.to_batches(_ROWS_IN_TURN), table.schema))
         try:
             return con.sql(select).to_arrow_table()
@@ -86,11 +86,10 @@ class JsonChunk:
             """,
         )
         is_other, numbers, *columns = found.columns
-        if pc.any(is_other).as_py() or len(numbers) < len(self):  # pyright: ignore[reportAttributeAccessIssue] made at import
-            numbers, *columns = found.filter(pc.invert(is_other)).columns[1:]  # pyright: ignore[reportAttributeAccessIssue]
+        if len(found) == len(self) and not pc.any(is_other).as_py():  # pyright: ignore[reportAttributeAccessIssue] made at import
+            return RawRows(self.numbers, columns, [])
+        numbers, *columns = found.filter(pc.invert(is_other)).columns[1:]  # pyright: ignore[reportAttributeAccessIssue]
         numbers = numbers.to_pylist()
-        if len(numbers) == len(self):
-            return RawRows(numbers, columns, [])
         known, unreadable, objects = set(numbers), [], []
         for number, line in zip(self.numbers, self.lines, strict=True):
             if number not in known:
@@ -179,9 +178,11 @@ class JsonRecords:
 def _chunks(stream: TextIO) -> Iterator[JsonChunk]:
     first = 1
     while lines := list(islice(stream, LINES_AT_ONCE)):
-        numbers = [number for number, line in enumerate(lines, start=first) if line.strip()]
-        first += len(lines)
-        yield JsonChunk(numbers, lines if len(numbers) == len(lines) else [line for line in lines if line.strip()])
+        numbers = range(first, first := first + len(lines))
+        if any(map(str.isspace, lines)):
+            numbers = [number for number, line in zip(numbers, lines, strict=True) if not line.isspace()]
+            lines = [line for line in lines if not line.isspace()]
+        yield JsonChunk(numbers, lines)
 
 
 @contextmanager

@@ -90,8 +90,9 @@ class NoModelError(FraudAssetsError):
 class ModelRegistry(dg.ConfigurableResource):
     """The registered versions of one model, and the alias `@prod`.
 
-    A version that does not exist raises NoModelError. Whatever loads files of a version refuses one that was registered
-    elsewhere (ForeignVersionError), and compares the files with what was registered (TamperedVersionError).
+    A version that does not exist raises NoModelError, and a store that does not answer RegistryError. Whatever loads
+    files of a version refuses one that was registered elsewhere (ForeignVersionError), and compares the files with what
+    was registered (TamperedVersionError).
     """
 
     tracking_uri: str
@@ -115,12 +116,7 @@ class ModelRegistry(dg.ConfigurableResource):
             self._require_there(f"The experiment {self.experiment_name}", found.artifact_location)
 
     def prod_version(self) -> str | None:
-        """Return the version behind `@prod`, whoever set it, or None.
-
-        Raises:
-            AnotherFeedError: When that version was trained on another feed.
-            RegistryError: When MLflow does not answer.
-        """
+        """Return the version behind `@prod`, whoever set it, or None; AnotherFeedError for one of another feed."""
         found = self._ask(lambda client: client.get_model_version_by_alias(self.model_name, PROD_ALIAS))
         if found is None:
             return None
@@ -128,17 +124,13 @@ class ModelRegistry(dg.ConfigurableResource):
         if trained_on != self.source_name:
             raise AnotherFeedError(
                 f"Version {found.version} of {self.model_name} in {self.tracking_uri} was trained on the feed "
-                f"{trained_on}, and this feed is {self.source_name}. Unset MLFLOW_TRACKING_URI, or set "
+                f"{trained_on}, and this feed is {self.source_name}. `unset MLFLOW_TRACKING_URI`, or set "
                 "FRAUD_MODEL_NAME."
             )
         return str(found.version)
 
     def versions(self) -> dict[str, dict[str, str]]:
-        """Return the tags of every registered version, oldest first; empty when there is none.
-
-        Raises:
-            RegistryError: When MLflow does not answer.
-        """
+        """Return the tags of every registered version, oldest first; empty when there is none."""
         named = f"name = '{self.model_name}'"
         found = self._ask(lambda client: client.search_model_versions(named, max_results=10_000)) or ()
         return {str(one.version): dict(one.tags) for one in sorted(found, key=lambda one: int(one.version))}
@@ -190,11 +182,7 @@ class ModelRegistry(dg.ConfigurableResource):
             self._client().update_model_version(self.model_name, version, "\n\n".join(paragraphs))
 
     def register(self, trained: "Trained", *, tags: Mapping[str, str]) -> str:
-        """Return the new version of a model that was logged to the active MLflow run, and seen to work.
-
-        Raises:
-            RegistrationError: When the logged model does not work; nothing is registered then.
-        """
+        """Return the new version of a model that was logged to the active MLflow run, and seen to work: see there."""
         with self.as_mlflow_default(), TemporaryDirectory() as scratch:
             logged, folder = log_model(trained, Path(scratch))
             said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}

@@ -1,0 +1,213 @@
+"""Gold scores become a list for an analyst: which anomalies, in which order, with what beside them.
+
+What belongs here: the making of one partition's list, from relations and a scorer. What does not: words (`reasons`),
+columns (`schemas`), and where tables lie. Queries stand in the .sql files beside this one.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from fraud_assets.alerts.reasons import LEAST_PURCHASES, USUAL_DAYS, Usual, in_one_sentence, reasons
+from fraud_assets.alerts.schemas import ALERTS_SCHEMA, BURST, LISTS_SCHEMA, NEAREST, WITHDRAWN_SCHEMA
+from fraud_assets.gold.predictions import RowScorer, count_anomalies
+from fraud_assets.model.attribution import Attribution
+from fraud_assets.model.scorer import Scorer
+from fraud_assets.partition_keys import Grain, bounds, day_of, key_of
+from fraud_assets.silver.contract import FEATURE_NAMES
+from fraud_assets.sql import duckdb_type
+
+_ALERTED, _USUAL, _ALERTS = (
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("alerted.sql", "usual.sql", "alerts.sql")
+)
+
+_NO_REASONS: Final = "No reasons: this model version has no compiled scorer to take them from"
+
+
+@dataclass(frozen=True)
+class AlertList:
+    """One partition's list, as rows of `gold.fraud_alerts`, `gold.withdrawn_alerts` and `gold.alert_lists`."""
+
+    alerts: pa.Table
+    withdrawn: pa.Table
+    summary: pa.Table
+
+
+def earlier_keys(key: str, keys: Iterable[str], grain: Grain) -> list[str]:
+    """Return those of the partitions that lie in the days before one, from which a card's usual is taken."""
+    start, _ = bounds(key, grain)
+    first = key_of(start - timedelta(days=USUAL_DAYS), grain)
+    return sorted(other for other in keys if first <= other < key)
+
+
+def most_alerts(key: str, grain: Grain, alerts_per_day: int, shown: Mapping[str, int]) -> int:
+    """Return how many alerts a partition may have at most.
+
+    Analysts can look at so many a day. Where partitions are hours, the day's list grows: by the end of its n-th hour it
+    holds n / 24 of them at most, what an hour leaves over is for later ones, and what an earlier hour has shown stays.
+
+    Args:
+        key: the partition.
+        grain: what partitions are.
+        alerts_per_day: of the whole day.
+        shown: alerts of other partitions, by key, as far as their lists were made for as many a day.
+    """
+    if grain == "daily":
+        return alerts_per_day
+    start, _ = bounds(key, grain)
+    of_day = {other: alerts for other, alerts in shown.items() if day_of(other) == day_of(key) and other != key}
+    by_now = -(-alerts_per_day * (start.hour + 1) // 24)
+    earlier = sum(alerts for other, alerts in of_day.items() if other < key)
+    return max(0, min(by_now - earlier, alerts_per_day - sum(of_day.values())))
+
+
+def list_alerts(
+    con: DuckDBPyConnection,
+    *,
+    scored: str,
+    silver: str,
+    earlier: str,
+    shown: str,
+    withdrawn: str,
+    scorer: RowScorer,
+    most: int,
+    alerts_per_day: int,
+    alerted_at: datetime,
+) -> AlertList:
+    """Return the list of one scored partition.
+
+    Args:
+        con: an in-memory connection; temporary views and tables of these names are made anew in it.
+        scored: the partition's Gold rows, at least one, as all relations here.
+        silver: its Silver rows.
+        earlier: Silver rows of the days before, from which a card's usual is taken.
+        shown: the partition's alerts as they stand now.
+        withdrawn: what was withdrawn of it before.
+        scorer: the version that scored; reasons are taken from its compiled form, and there are none without.
+        most: the most alerts of this partition.
+        alerts_per_day: of its whole day.
+        alerted_at: when this list is made (UTC).
+    """
+    relations = {"scored_rows": scored, "silver_rows": silver, "earlier_rows": earlier}
+    relations |= {"shown_alerts": shown, "withdrawn_before": withdrawn}
+    for name, relation in relations.items():
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {relation}")
+    [(usual_amount, usual_count)] = con.execute(
+        "SELECT median(TransactionAmt), median(txn_count_5min)::DOUBLE FROM silver_rows"
+    ).fetchall()
+    con.execute(f"CREATE OR REPLACE TEMP TABLE alerted AS {_ALERTED}", {"most": most})
+    con.execute(f"CREATE OR REPLACE TEMP TABLE card_usuals AS {_USUAL}")
+    _tell_reasons(con, scorer, {"TransactionAmt": usual_amount, "txn_count_5min": usual_count})
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE made_of AS"
+        " SELECT model_version, silver_version, $at AS alerted_at, partition_key FROM scored_rows LIMIT 1",
+        {"at": alerted_at},
+    )
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE listed_alerts AS FROM ({_ALERTS}) CROSS JOIN made_of",
+        {"usual_amount": usual_amount, "burst": BURST, "nearest": NEAREST},
+    )
+    rows, anomalies = count_anomalies(con, "scored_rows")
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE alert_list AS {_SUMMARY}",
+        {
+            "scored_rows": rows,
+            "anomalies": anomalies,
+            "usual_amount": usual_amount,
+            "alerts_per_day": alerts_per_day,
+            "most": most,
+        },
+    )
+    return AlertList(
+        alerts=_table(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
+        withdrawn=_table(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
+        summary=_table(con, "SELECT {} FROM alert_list", LISTS_SCHEMA),
+    )
+
+
+_SUMMARY: Final = """
+SELECT
+    $scored_rows AS scored_rows,
+    $anomalies AS anomalies,
+    count(TransactionID) AS alerts,
+    $anomalies - count(TransactionID) AS below_the_cut,
+    count(DISTINCT card_id) AS alerted_cards,
+    count(*) FILTER (is_burst_of_small_alike) AS bursts_of_small_alike,
+    coalesce(sum(round_even(TransactionAmt * 1000, 0)::HUGEINT), 0)::DOUBLE / 1000 AS amount_at_risk,
+    $usual_amount AS usual_amount,
+    $alerts_per_day AS alerts_per_day,
+    $most AS most_alerts,
+    any_value(made.model_version) AS model_version,
+    any_value(made.silver_version) AS silver_version,
+    any_value(made.alerted_at) AS alerted_at,
+    any_value(made.partition_key) AS partition_key
+FROM made_of AS made
+LEFT JOIN listed_alerts ON true
+"""
+
+_WITHDRAWN: Final = """
+SELECT {}
+FROM (
+    SELECT
+        shown.*,
+        CASE
+            WHEN scored.TransactionID IS NULL THEN 'the transaction is not in the partition any more'
+            WHEN NOT scored.is_anomaly THEN 'its score lies below the threshold now'
+            ELSE 'others are more suspicious now'
+        END AS why,
+        (SELECT alerted_at FROM made_of) AS withdrawn_at
+    FROM shown_alerts AS shown
+    LEFT JOIN scored_rows AS scored USING (TransactionID)
+    UNION ALL BY NAME
+    FROM withdrawn_before
+    WHERE TransactionID NOT IN (SELECT TransactionID FROM shown_alerts)
+)
+WHERE TransactionID NOT IN (SELECT TransactionID FROM listed_alerts)
+ORDER BY withdrawn_at, TransactionID
+"""
+
+
+def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer, of_everybody: Mapping[str, float]) -> None:
+    """Make the table `told`: the reasons of each alert, as rows and as one sentence."""
+    features = ", ".join(f"{name}::DOUBLE" for name in FEATURE_NAMES)
+    found = con.execute(
+        f"""
+        SELECT
+            TransactionID, [{features}], coalesce(earlier_transactions, 0),
+            own_usual_amount, own_usual_count, own_usual_products, share_abroad
+        FROM alerted LEFT JOIN card_usuals USING (card_id)
+        """
+    ).fetchall()
+    told = []
+    if isinstance(scorer, Scorer):
+        X = np.array([values for _, values, *_ in found], np.float64).reshape(-1, len(FEATURE_NAMES))  # noqa: N806
+        contributions = Attribution.of(scorer).contributions(X)
+    else:
+        contributions = np.zeros((len(found), len(FEATURE_NAMES)))
+    names = [*of_everybody, "product_diversity_5min", "is_international_txn"]
+    for (transaction, values, before, *usual), own in zip(found, contributions.tolist(), strict=True):
+        of_card = dict(zip(names, usual, strict=True)) if before >= LEAST_PURCHASES else {}
+        reasons_ = reasons(values, own, Usual(of_card, of_everybody))
+        sentence = in_one_sentence(reasons_) if isinstance(scorer, Scorer) else _NO_REASONS
+        told.append({"TransactionID": transaction, "reasons": [asdict(one) for one in reasons_], "reason": sentence})
+    # As JSON: pyarrow's way from Python's values imports pandas first, and row by row DuckDB is slow.
+    type_ = {"feature": "VARCHAR", "value": "DOUBLE", "contribution": "DOUBLE", "text": "VARCHAR"}
+    shape = [{"TransactionID": "VARCHAR", "reasons": [type_], "reason": "VARCHAR"}]
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE told AS FROM (SELECT unnest(json_transform($told, $shape), max_depth := 2))",
+        {"told": json.dumps(told), "shape": json.dumps(shape)},
+    )
+
+
+def _table(con: DuckDBPyConnection, query: str, schema: pa.Schema) -> pa.Table:
+    """Return the answer of a query in exactly the columns of a schema."""
+    columns = (f'{field.name}::{duckdb_type(field.type)} AS "{field.name}"' for field in schema)
+    rows = con.sql(query.format(", ".join(columns))).to_arrow_reader().read_all()
+    return pa.Table.from_arrays([rows[field.name].cast(field.type) for field in schema], schema=schema)

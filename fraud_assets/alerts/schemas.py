@@ -1,0 +1,129 @@
+"""The tables of alerts: their columns, in order, in words. What fills them is `lists`; decisions are in `decisions`."""
+
+from typing import Final
+
+import pyarrow as pa
+
+from fraud_assets.alerts.reasons import USUAL_DAYS
+from fraud_assets.columns import UTC_MICROSECONDS, column
+from fraud_assets.gold.predictions import GOLD_SCHEMA
+from fraud_assets.silver.contract import FEATURES, silver_schema
+
+_SILVER: Final = silver_schema()
+
+_MADE_OF: Final = [
+    GOLD_SCHEMA.field("model_version"),
+    GOLD_SCHEMA.field("silver_version"),
+    column("alerted_at", UTC_MICROSECONDS, "When the list was made (UTC)."),
+    GOLD_SCHEMA.field("partition_key"),
+]
+
+BURST: Final = 3
+"""So many purchases in one window are a burst: two are a person who bought a coffee and a paper."""
+
+NEAREST: Final = 25
+"""The card's transactions that are kept on either side of an alert: a day's story, and never a list without end."""
+
+REASON: Final = pa.struct(
+    [
+        ("feature", pa.string()),
+        ("value", pa.float64()),
+        ("contribution", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
+"""One reason, as `fraud_assets.alerts.reasons.Reason`."""
+
+CARD_TRANSACTION: Final = pa.struct(
+    [
+        ("TransactionID", pa.string()),
+        ("event_timestamp", UTC_MICROSECONDS),
+        ("TransactionAmt", pa.float64()),
+        ("ProductCD", pa.string()),
+        ("fraud_score", pa.float64()),
+        ("is_anomaly", pa.bool_()),
+    ]
+)
+"""One transaction of an alerted card."""
+
+ALERTS_SCHEMA: Final = pa.schema(
+    [
+        column("rank", pa.int64(), "Place in the order of work: 1 is looked at first, then on card by card."),
+        GOLD_SCHEMA.field("TransactionID"),
+        GOLD_SCHEMA.field("event_timestamp"),
+        GOLD_SCHEMA.field("card_id"),
+        _SILVER.field("ProductCD"),
+        *(_SILVER.field(feature.name) for feature in FEATURES),
+        GOLD_SCHEMA.field("fraud_score"),
+        GOLD_SCHEMA.field("score_percentile"),
+        column("reasons", pa.list_(REASON), "What made the transaction suspicious, the strongest reason first."),
+        column("reason", pa.string(), "The texts of the reasons, as one sentence."),
+        column(
+            "card_transactions",
+            pa.list_(CARD_TRANSACTION),
+            "The card's transactions of the partition in order of time, this one included: the nearest "
+            f"{NEAREST} before and after it.",
+        ),
+        column("card_rank", pa.int64(), "Place of the card among the alerted cards, by its most suspicious alert."),
+        column("card_alerts", pa.int64(), "Alerts of the card in this partition."),
+        column("card_amount_at_risk", pa.float64(), "Sum of their amounts."),
+        column("card_earlier_transactions", pa.int64(), f"The card's transactions of the {USUAL_DAYS} days before."),
+        column(
+            "card_usual_amount",
+            pa.float64(),
+            "Median of their amounts; NULL where there is none.",
+            nullable=True,
+        ),
+        column(
+            "card_most_in_5min",
+            pa.int64(),
+            "The most of them within five minutes; NULL where there is none.",
+            nullable=True,
+        ),
+        column(
+            "is_burst_of_small_alike",
+            pa.bool_(),
+            f"{BURST} or more purchases in five minutes, all of them small and alike: mean and standard deviation of "
+            "their amounts together lie below the usual amount of all cards. A list full of these needs another look.",
+        ),
+        *_MADE_OF,
+    ]
+)
+"""The columns of `gold.fraud_alerts`, in order."""
+
+LISTS_SCHEMA: Final = pa.schema(
+    [
+        column("scored_rows", pa.int64(), "Scored transactions of the partition."),
+        column("anomalies", pa.int64(), "Those above the threshold of the model version."),
+        column("alerts", pa.int64(), "Anomalies that are on the list."),
+        column("below_the_cut", pa.int64(), "Anomalies that are not: alerts + below_the_cut = anomalies."),
+        column("alerted_cards", pa.int64(), "Cards with an alert."),
+        column("bursts_of_small_alike", pa.int64(), "Alerts of which is_burst_of_small_alike is true."),
+        column("amount_at_risk", pa.float64(), "Sum of the amounts of the alerts."),
+        column(
+            "usual_amount",
+            pa.float64(),
+            "Median amount of the partition's transactions: what is usual for all cards.",
+            nullable=True,
+        ),
+        column("alerts_per_day", pa.int64(), "FRAUD_ALERTS_PER_DAY when the list was made."),
+        column("most_alerts", pa.int64(), "How many alerts the partition could have at most, of those of its day."),
+        *_MADE_OF,
+    ]
+)
+"""The columns of `gold.alert_lists`, in order."""
+
+WITHDRAWN_SCHEMA: Final = pa.schema(
+    [
+        *(GOLD_SCHEMA.field(name) for name in ("TransactionID", "event_timestamp", "card_id", "TransactionAmt")),
+        GOLD_SCHEMA.field("fraud_score"),
+        ALERTS_SCHEMA.field("reason"),
+        column("why", pa.string(), "Why it is no alert any more."),
+        GOLD_SCHEMA.field("model_version"),
+        GOLD_SCHEMA.field("silver_version"),
+        column("alerted_at", UTC_MICROSECONDS, "When the last list that showed it was made (UTC)."),
+        column("withdrawn_at", UTC_MICROSECONDS, "When a list without it took its place (UTC)."),
+        GOLD_SCHEMA.field("partition_key"),
+    ]
+)
+"""The columns of `gold.withdrawn_alerts`, in order: alerts as they were shown last."""
