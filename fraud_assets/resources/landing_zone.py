@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import dagster as dg
 import duckdb
+from filelock import FileLock
 
 from fraud_assets.digests import DIGITS, digest_file
 from fraud_assets.errors import FraudAssetsError
@@ -305,11 +306,12 @@ class LandingZone(dg.ConfigurableResource):
     def _landed_before(self, digest: str, names: set[str]) -> set[str]:
         """Remember the pieces of a raw file, and return those that it alone had before."""
         path = Path(self.data_dir) / ".landed_files.json"
-        known: dict[str, list[str]] = _read_json(path)
-        before = set(known.get(digest, ()))
-        known[digest] = sorted(names)
-        with replacing(path) as fresh:
-            fresh.write_text(json.dumps(known))
+        with FileLock(path.with_suffix(".lock")):  # of two landings at once none may lose what the other wrote
+            known: dict[str, list[str]] = _read_json(path)
+            before = set(known.get(digest, ()))
+            known[digest] = sorted(names)
+            with replacing(path) as fresh:
+                fresh.write_text(json.dumps(known))
         return before.difference(*known.values())
 
     @property

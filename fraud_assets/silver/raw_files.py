@@ -23,6 +23,9 @@ NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
 
 OTHER_BYTES: Final = "characters that are not text in this encoding"
 
+ROWS_IN_TURN: Final = 16_384
+"""Of the rows handed to DuckDB, what one thread takes at a time."""
+
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 """The names of what can be read."""
 
