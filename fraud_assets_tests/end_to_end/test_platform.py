@@ -294,7 +294,7 @@ def test_a_partition_that_another_run_wrote_meanwhile_is_made_anew(
     platform = make_platform()
     platform.simulate(1)
     left = [conflicts]
-    real = Lake.replace_partition
+    real = Lake.replace_partitions
 
     def contended(lake: Lake, table: Any, *args: Any, **kwargs: Any) -> int:
         if table is SILVER_TRANSACTIONS and left[0]:
@@ -302,7 +302,7 @@ def test_a_partition_that_another_run_wrote_meanwhile_is_made_anew(
             raise PartitionConflictError("another run wrote it meanwhile")
         return real(lake, table, *args, **kwargs)
 
-    monkeypatch.setattr(Lake, "replace_partition", contended)
+    monkeypatch.setattr(Lake, "replace_partitions", contended)
     result = platform.definitions.resolve_job_def("silver_job").execute_in_process(
         instance=platform.instance, partition_key="2026-01-01", raise_on_error=False
     )
