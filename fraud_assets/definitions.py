@@ -13,8 +13,10 @@ from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
+from fraud_assets.assets.report import fraud_report
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
+from fraud_assets.automation.maintenance import build_maintenance_job, maintenance_schedule
 from fraud_assets.automation.notifications import build_notifications_sensor
 from fraud_assets.automation.sensors import build_sensors
 from fraud_assets.checks.alerts import ALERT_CHECKS
@@ -37,8 +39,9 @@ ASSETS = (
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,
+    fraud_report,
 )
-"""Every asset of the code location, from landing to Gold."""
+"""Every asset of the code location, from landing to the report."""
 
 
 def build_definitions(
@@ -55,6 +58,7 @@ def build_definitions(
     platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
+    maintenance_job = build_maintenance_job(platform)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
     tables = {table.address: table for table in TABLES}
     late_after = platform.source.partitions.late_after
@@ -72,8 +76,8 @@ def build_definitions(
     return dg.Definitions(
         assets=dg.map_asset_specs(of_feed, assets),
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS],
-        jobs=jobs,
-        schedules=[retraining_schedule],
+        jobs=[*jobs, maintenance_job],
+        schedules=[retraining_schedule, maintenance_schedule],
         sensors=[
             *build_sensors(
                 partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     """Memory that DuckDB may use in a process; what it needs beyond goes to the data directory's disk."""
     model_name: str = "fraud_isolation_forest"
     """Name of the registered model. Unity Catalog wants three levels: catalog.schema.name."""
+    retention_hours: int = Field(default=24, ge=1)
+    """How long what a reader opened stays readable after it was replaced; then maintenance removes its files."""
+    history_days: int = Field(default=7, ge=1)
+    """How long Dagster's records of an ended run are kept; those of the latest of each partition stay."""
     notify: SecretStr = SecretStr("")
     """Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone."""
     dagster_url: str = "http://127.0.0.1:3000"

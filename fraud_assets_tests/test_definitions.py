@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from fraud_assets.resources.tables import TABLES
+from fraud_assets.staleness import STAGES
 from fraud_assets_tests.platform import TestPlatform
 
 _LOOK = """
@@ -33,7 +34,7 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     )
     seen = json.loads(done.stdout.splitlines()[-1])
 
-    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise"} & set(seen["modules"])
+    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise", "altair", "vl_convert"} & set(seen["modules"])
     assert list(tmp_path.iterdir()) == []
     data = [
         Path(name) for name in seen["opened"] if name.endswith((".toml", ".env", ".duckdb", ".db", ".csv", ".json"))
@@ -43,7 +44,7 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
 
 
 def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]) -> None:
-    definitions = make_platform().definitions
+    definitions = make_platform(stages=STAGES).definitions
     graph = definitions.resolve_asset_graph()
     groups = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
 
@@ -55,8 +56,11 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "evaluation_metrics": "model",
         "prod_model": "model",
         "fraud_predictions": "gold",
+        "fraud_alerts": "gold",
+        "fraud_report": "gold",
     }
-    assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
+    jobs = {job.name for job in definitions.jobs or []}
+    assert jobs == {"silver_job", "training_job", "scoring_job", "report_job"}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -66,6 +70,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "signature_matches_contract",
         "candidate_was_promoted",
         "every_transaction_is_scored_once",
+        "every_alert_is_a_scored_anomaly",
     }
 
 
@@ -84,6 +89,8 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
+        "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
+        "fraud_report": {"fraud_alerts", "evaluation_metrics"},
     }
 
 

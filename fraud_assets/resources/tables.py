@@ -12,6 +12,7 @@ from fraud_assets.alerts import schemas
 from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
+from fraud_assets.report import records as reports
 from fraud_assets.silver import contract
 
 
@@ -102,6 +103,8 @@ WITHDRAWN_ALERTS: Final = Table(
     "gold", "withdrawn_alerts", "one alert that was shown and is none any more", schemas.WITHDRAWN_SCHEMA
 )
 
+REPORTS: Final = Table("gold", "fraud_report", "the page of one partition", reports.REPORTS_SCHEMA)
+
 EVALUATION_METRICS: Final = Table(
     "model",
     "evaluation_metrics",
@@ -123,6 +126,7 @@ TABLES: Final = (
     ALERTS,
     ALERT_LISTS,
     WITHDRAWN_ALERTS,
+    REPORTS,
     EVALUATION_METRICS,
     PROMOTIONS,
 )
