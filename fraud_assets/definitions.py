@@ -66,7 +66,7 @@ def build_definitions(
     late_after = platform.source.partitions.late_after
 
     def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
-        if table := tables.get(spec.metadata.get("dagster/table_name")):
+        if table := tables.get(spec.metadata.get("dagster/table_name", "")):
             location = Path(platform.lake.location(table)).as_uri()
             spec = spec.replace_attributes(metadata={**spec.metadata, "dagster/uri": location})
         if spec.key in {*partitioned, quarantined_transactions.key}:
