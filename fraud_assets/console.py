@@ -79,8 +79,6 @@ def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
         what = f"version {request.model_version}" if request.model_version else "training"
         if keys:
             what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}"
-            if request.model_version:
-                what += f", scored by version {request.model_version}"
         stage = f"{request.stage.capitalize():<10} {what}"
         if isinstance(step, Started):
             if sys.stdout.isatty():
