@@ -12,6 +12,7 @@ from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
+from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.sensors import build_sensors
@@ -33,6 +34,7 @@ ASSETS = (
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,
+    alert_reviews,
 )
 """Every asset of the code location, from landing to Gold."""
 

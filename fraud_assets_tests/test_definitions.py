@@ -55,8 +55,14 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "prod_model": "model",
         "fraud_predictions": "gold",
         "fraud_alerts": "gold",
+        "alert_reviews": "gold",
     }
-    assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
+    assert {job.name for job in definitions.jobs or []} == {
+        "silver_job",
+        "training_job",
+        "scoring_job",
+        "review_job",
+    }
     assert {key.name for key in graph.asset_check_keys} == {
         "features_match_contract",
         "stored_features_match_contract",
@@ -85,6 +91,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
         "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
+        "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
     }
 
 

@@ -7,6 +7,7 @@ loading definitions must stay light.
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from fraud_assets.assets.model_inputs import (
     EvaluationInputs,
     read_evaluation,
     read_evaluation_inputs,
+    read_reviewed,
     read_same_trees,
     read_training,
     scores_of,
@@ -24,7 +26,7 @@ from fraud_assets.assets.model_inputs import (
 )
 from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
-from fraud_assets.model.estimates import FOREST, Evaluation, quality_notes, quality_table, summary
+from fraud_assets.model.estimates import FOREST, REVIEWED, Evaluation, quality_notes, quality_table, summary
 from fraud_assets.model.promotion import decide
 from fraud_assets.model.records import metrics_table
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
@@ -142,6 +144,8 @@ def evaluation_metrics(
         production={other: scores_of(other, model_registry, inputs.rows) for other in others},
         alerts_per_day=alerts_per_day,
     )
+    if (reviewed := read_reviewed(version, lake)) is not None:
+        evaluation = replace(evaluation, estimates={**evaluation.estimates, REVIEWED: reviewed})
     now, labels_version = datetime.now(tz=UTC), inputs.labels_version
     table = metrics_table(
         evaluation, model_version=version, window=inputs.window, evaluated_at=now, labels_version=labels_version
