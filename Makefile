@@ -1,7 +1,9 @@
 # Every target installs what it needs into .venv by itself: Python 3.11+, make and git are enough.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
+# The first that will do; where none does, `make python` says what is needed.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(WILL_DO)' 2>/dev/null && echo $$p && exit; done; echo python3)
+WILL_DO := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -9,7 +11,7 @@ DAYS ?= 30
 ROWS ?= 100000
 REPEATS ?= 7
 
-.PHONY: help demo test verify check dev mlflow bench pictures clean lock install
+.PHONY: help demo test verify check dev mlflow bench pictures clean lock install python
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -18,7 +20,7 @@ install: $(INSTALLED) ## create .venv from requirements.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) (once)"
-	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11, 3.12 or 3.13 is needed; name it with make PYTHON=python3.12"'
+	@$(MAKE) --no-print-directory python PYTHON=$(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@awk '/^[a-z]/ {take = /^uv==/} take' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
@@ -28,6 +30,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@grep -q DAGSTER_HOME $(BIN)/activate || { echo '$(AT_ACTIVATE)' >> $(BIN)/activate; \
 	    sed -i.orig 's/^    unset VIRTUAL_ENV$$/&; $(AT_DEACTIVATE)/' $(BIN)/activate; }
 	@touch $@
+
+python:
+	@$(PYTHON) -c '$(WILL_DO)' || { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is" \
+	    "$$($(PYTHON) -V 2>&1). Install one, and name it where it is not found: make PYTHON=/usr/bin/python3.12"; exit 1; }
 
 # Half of Dagster's commands demand DAGSTER_HOME: the activated shell has it, unless another one is set already.
 AT_ACTIVATE = [ -n "$${DAGSTER_HOME:-}" ] || { _OUR_HOME=1; export DAGSTER_HOME="$${VIRTUAL_ENV%/*}/dagster_home"; }
@@ -44,9 +50,11 @@ demo: $(INSTALLED) ## land 30 synthetic days, train a model, score them, show th
 	@$(BIN)/fraud-assets status
 
 dev: PORT = 3000
+# What trains while it runs links to it; elsewhere FRAUD_DAGSTER_URL and FRAUD_MLFLOW_URL say where people look.
+dev: LINKS = $(if $(filter-out 3000,$(PORT)),FRAUD_DAGSTER_URL=http://127.0.0.1:$(PORT))
 dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000 (or PORT=...), with the sensors on
 	@echo "Dagster UI: http://127.0.0.1:$(PORT)      MLflow UI: make mlflow, in another terminal"
-	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port $(PORT) --log-level warning
+	@. $(BIN)/activate && $(LINKS) dagster dev --host 127.0.0.1 --port $(PORT) --log-level warning
 
 mlflow: PORT = 5000
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)

@@ -10,30 +10,39 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import features, runs, scoring
+from benchmarks import attribution, features, formats, runs, scoring, serving
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
 feature_runs = features.measure(rows=most_rows)
 feature_runs += features.measure(rows=10 * most_rows, ways=("polars", "fraud_assets", "the whole partition"))
 print("\n".join(features.lines(feature_runs)), flush=True)
+of_formats = formats.measure(rows=most_rows)
+print("\n".join(as_lines(of_formats)), flush=True)
 timings: list[Timing] = []
 for comparison in scoring.measure(most_rows=most_rows):
     timings += comparison
     print("\n".join(as_lines(comparison)), flush=True)
+explained, agreement = attribution.measure(rows=100_000)
+timings += explained
+print("\n".join(as_lines(explained) + [f"  {what}: {share:.0%}" for what, share in agreement.items()]), flush=True)
 with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
     cold, imports = scoring_runs.cold()
     print("\n".join(as_lines(cold) + runs.cold_lines(imports)), flush=True)
     large = scoring_runs.large()
     print("\n".join(runs.partition_lines(large)), flush=True)
+    served = serving.measure(scoring_runs.folder)
+    print("\n".join(serving.lines(served)), flush=True)
 
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
 figures = {
     "machine": machine,
     "features": [asdict(one) for one in feature_runs],
+    "formats": as_json(of_formats),
     "scoring": as_json(timings + cold),
     "imports": [asdict(one) for one in imports],
     "partition": [asdict(one) for one in large],
+    "serving": [asdict(one) for one in served],
 }
 report = Path("build", "bench.json")
 report.parent.mkdir(exist_ok=True)

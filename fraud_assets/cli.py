@@ -7,9 +7,8 @@ expected fault ends in one line that says what to do, never in a traceback.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ import click
 
 from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.promotion import Move
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import load_settings, unknown_variables
-from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.raw_files import SUFFIXES, RawFile
 from fraud_assets.silver.source import load_source
 from fraud_assets.staleness import decide
 
@@ -52,6 +52,25 @@ def _platform() -> Platform:
     return platform
 
 
+def _elsewhere(platform: Platform) -> str:
+    """Say where the feed's data may lie instead: in a directory above, as whoever went below it finds it."""
+    for place in Path.cwd().parents:
+        if platform.settings.data_dir is None and (place / "data" / platform.source.name / "landing").is_dir():
+            return f" (some landed in {place}: `cd {place}`)"
+    return " (where it did in another directory, `cd` there, or `export FRAUD_DATA_DIR=PLACE`)"
+
+
+def _require_files(files: tuple[Path, ...]) -> None:
+    """Raise where a raw file is none, with the name that may have been meant."""
+    for file in files:
+        if file.suffix == ".toml" and file.is_file():
+            raise click.ClickException(f"{file} is a source file: `export FRAUD_SOURCE={file}`, then land raw files.")
+        if not file.is_file():
+            beside = [str(one) for one in file.parent.glob("*") if one.name.lower().endswith(SUFFIXES)]
+            meant = "".join(f" Did you mean {like}?" for like in get_close_matches(str(file), beside, 1))
+            raise click.ClickException(f"There is no file {file.absolute()}.{meant}")
+
+
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="fraud-assets")
 def main() -> None:
@@ -78,37 +97,27 @@ def simulate(start: Any, days: int, rows_per_day: int, profile: Any, seed: int, 
         )
     first: date = start.date() if start else platform.source.partitions.start
     last = first + timedelta(days=days - 1)
-    outside = [day for day in (first, last) if not platform.source.in_range(day.isoformat())]
-    if outside:
-        raise click.ClickException(
-            f"{outside[0]} is outside the source `simulated`, {platform.source.first_key} up to, not including, "
-            f"{platform.source.end_key}. For other days copy its source file and give it another start or end."
-        )
+    if advice := platform.source.outside_advice(day.isoformat() for day in {first, last}):
+        raise click.ClickException(f"{advice}, in a copy of it that FRAUD_SOURCE names.")
     record_grain(platform.data_dir, platform.source)
-    written = [
-        write_day(
-            first + timedelta(days=day),
-            platform.landing_zone.folder,
-            format=file_format,
-            dirt=dirt,
-            seed=seed,
-            profile=profile,
-            rows_per_day=rows_per_day,
-        )
-        for day in range(days)
-    ]
-    click.echo(
-        f"Landed     {len(written)} synthetic days, {first} to {last}, in {console.shown(platform.landing_zone.folder)}"
-    )
+    folder = platform.landing_zone.folder
+    how: Any = {"format": file_format, "dirt": dirt, "seed": seed, "profile": profile, "rows_per_day": rows_per_day}
+    for day in range(days):
+        write_day(first + timedelta(days=day), folder, **how)
+    click.echo(f"Landed     {days} synthetic days, {first} to {last}, in {console.shown(folder)}")
 
 
 @main.command("try")
 @click.argument("source_file", metavar="SOURCE.toml")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def try_source(source_file: str, files: tuple[Path, ...]) -> None:
     """Show what a source file makes of raw files: good rows, refused rows and why. Writes nothing."""
     from fraud_assets.silver.trial import try_files
 
+    if any(file.suffix == ".toml" for file in files):
+        in_order = sorted([source_file, *map(str, files)], key=lambda one: not one.endswith(".toml"))
+        raise click.ClickException(f"The source file comes first: `fraud-assets try {' '.join(in_order)}`.")
+    _require_files(files)
     source = load_source(source_file)
     with open_lake(Path.cwd()).connect() as connection:
         trial = try_files(connection, source, [RawFile(path=file, name=file.name) for file in files])
@@ -116,11 +125,12 @@ def try_source(source_file: str, files: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Put the other files of the touched partitions aside.")
 def land(files: tuple[Path, ...], replace: bool) -> None:
     """Split raw files into landing partitions by event time. Landing the same rows twice changes nothing."""
     platform = _platform()
+    _require_files(files)
     for file in files:
         with platform.lake.connect() as connection:
             console.show_landed(file, platform.landing_zone.land(connection, file, replace=replace))
@@ -137,7 +147,8 @@ def run() -> None:
         for note in landing.notes:
             click.echo(f"Note       {note}")
         what = "that can be built landed" if landing.notes else "landed"
-        raise NothingLandedError(f"Nothing {what} in {console.shown(platform.landing_zone.folder)}", platform.source)
+        what = f"Nothing {what} in {console.shown(platform.landing_zone.folder)}{_elsewhere(platform)}"
+        raise NothingLandedError(what, platform.source)
     from fraud_assets.automation.foreground import run_due
     from fraud_assets.definitions import build_definitions
 
@@ -165,16 +176,51 @@ def status(as_json: bool) -> None:
         click.echo(f"Feed {platform.source.name} ({source_file}), data in {console.shown(platform.data_dir)}\n")
         console.show_status(state, plan, landing, platform.lake, labels)
         if not state.landed and not state.silver:
-            click.echo(f"Nothing landed yet. {how_to_land(platform.source)}")
+            click.echo(f"Nothing landed yet{_elsewhere(platform)}. {how_to_land(platform.source)}")
         if (platform.data_dir / READER_DATABASE).exists():
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
 
+_BY = click.option("--by", "decided_by", envvar="USER", default="a person", help="Who decides. Default: $USER.")
+
+
+@main.command()
+@click.option("--send", is_flag=True, help="Send what was not sent yet to FRAUD_NOTIFY, and remember it.")
+def incidents(send: bool) -> None:
+    """Show what is wrong now; end with status 1 where anything is. A timer that calls it notices a dead daemon."""
+    from fraud_assets.automation.notifications import Watch, notified_of
+    from fraud_assets.incidents import incidents as find_incidents
+
+    platform = _platform()
+    with _instance() as instance:
+        watch, notified = Watch(platform, instance), notified_of(platform)
+        known = notified.known()
+        facts = watch.facts(now=datetime.now(tz=UTC), watched_since=None)
+        found = watch.explained(find_incidents(facts, known))
+    problems = notified.tell(found, log=lambda _: None) if send else []
+    for line in (*console.incident_lines(found), *problems):
+        click.echo(line)
+    if found or problems:
+        raise click.exceptions.Exit(1)
+
+
+@main.command("maintain")
+def maintain_platform() -> None:
+    """Remove what nobody needs any more, as maintenance_schedule does every day; changes no row."""
+    from fraud_assets.automation.maintenance import maintain
+
+    platform, now = _platform(), datetime.now(tz=UTC)
+    with _instance() as instance:
+        done = maintain(platform, instance, retention_hours=platform.settings.retention_hours, now=now)
+    for name, value in done.summary().items():
+        click.echo(f"{name:<20} {value:>15,}")
+
+
 @main.command()
 @click.argument("version")
-@click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
+@_BY
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; it is recorded.")
-def promote(version: str, decided_by: str | None, reason: str) -> None:
+def promote(version: str, decided_by: str, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
     platform = _platform()
     reconcile(platform.lake, platform.model_registry)
@@ -182,35 +228,23 @@ def promote(version: str, decided_by: str | None, reason: str) -> None:
         click.echo(f"Version {version} is behind @prod already.")
         return
     platform.model_registry.verify(version)  # else every scoring after this would refuse it
-    decided = apply_decision(
-        platform.lake,
-        platform.model_registry,
-        version,
-        move="promoted",
-        decided_by=decided_by or _user(),
-        reason=reason,
-        provenance={"command": "promote"},
-    )
-    click.echo(f"@prod      version {version} (before: {decided['previous_version'] or 'none'})")
+    _decide(platform, version, "promoted", decided_by, reason)
 
 
 @main.command()
-@click.option("--by", "decided_by", help="Who decides. Default: the user of this machine.")
+@_BY
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; it is recorded.")
-def rollback(decided_by: str | None, reason: str) -> None:
+def rollback(decided_by: str, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
-    platform = _platform()
-    decided = apply_decision(
-        platform.lake,
-        platform.model_registry,
-        None,
-        move="rolled back",
-        decided_by=decided_by or _user(),
-        reason=reason,
-        provenance={"command": "rollback"},
-    )
-    version, before = decided["model_version"], decided["previous_version"] or "none"
-    click.echo(f"@prod      version {version} (before: {before}). Scored partitions keep their version.")
+    _decide(_platform(), None, "rolled back", decided_by, reason)
+
+
+def _decide(platform: Platform, version: str | None, move: Move, decided_by: str, reason: str) -> None:
+    command = str(click.get_current_context().info_name)
+    how: Any = {"move": move, "decided_by": decided_by, "reason": reason, "provenance": {"command": command}}
+    row = apply_decision(platform.lake, platform.model_registry, version, **how)
+    before = row["previous_version"] or "none"
+    click.echo(f"@prod      version {row['model_version']} (before: {before}). Scored partitions keep their version.")
 
 
 @main.command()
@@ -235,8 +269,14 @@ def alerts(day: str, csv_file: Path | None, xlsx_file: Path | None) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--by", "reviewer", help="Who decided, where the file does not say. Default: the user of this machine.")
-def review(file: Path, reviewer: str | None) -> None:
+@click.option(
+    "--by",
+    "reviewer",
+    envvar="USER",
+    default="a person",
+    help="Who decided, where the file does not say. Default: $USER.",
+)
+def review(file: Path, reviewer: str) -> None:
     """Take decisions about alerts from a CSV file or workbook: TransactionID and outcome (fraud, genuine or unsure).
 
     The same decisions read twice count once. Of several decisions about a transaction the one made last counts.
@@ -244,7 +284,7 @@ def review(file: Path, reviewer: str | None) -> None:
     from fraud_assets import console_alerts
 
     platform = _platform()
-    console_alerts.take_reviews(file, platform.lake, platform.landing_zone, reviewer=reviewer or _user())
+    console_alerts.take_reviews(file, platform.lake, platform.landing_zone, reviewer=reviewer)
 
 
 @main.command("mlflow-uri")
@@ -257,8 +297,18 @@ def mlflow_uri() -> None:
     click.echo(registry.tracking_uri)
 
 
-def _user() -> str:
-    return os.environ.get("USER") or "a person"
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another one needs FRAUD_SERVE_TOKEN.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--land", is_flag=True, help="Keep each transaction durably, and land it for the batch.")
+def serve(host: str, port: int, land: bool) -> None:
+    """Score transactions over HTTP, one by one, as Gold will score them."""
+    _platform()
+    # A process of its own kind: what this one has imported would be a third of its memory.
+    command = [sys.executable, "-m", "fraud_assets.serve", f"--host={host}", f"--port={port}"]
+    click.echo(f"Serving    http://{host}:{port}  (/score, /ready, /metrics, /openapi.json; a page for people at /)")
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *(["--land"] if land else [])])
 
 
 @main.command()
@@ -270,18 +320,14 @@ def sql(query: str) -> None:
     console.show_query(platform.lake, query)
 
 
-@contextmanager
-def _instance() -> Iterator[Any]:
-    """Give the Dagster instance that `dagster dev` would use here, or one that forgets where there is none."""
+def _instance() -> Any:
+    """Return the Dagster instance that `dagster dev` would use here, or one that forgets where there is none."""
     import dagster as dg
 
-    home: Callable[[], dg.DagsterInstance] | None = None
     if os.environ.get("DAGSTER_HOME"):
-        home = dg.DagsterInstance.get
-    elif (folder := Path.cwd() / "dagster_home").exists():
-        home = lambda: dg.DagsterInstance.from_config(str(folder))  # noqa: E731
-    with (home or dg.DagsterInstance.ephemeral)() as instance:
-        yield instance
+        return dg.DagsterInstance.get()
+    folder = Path.cwd() / "dagster_home"
+    return dg.DagsterInstance.from_config(str(folder)) if folder.exists() else dg.DagsterInstance.ephemeral()
 
 
 if __name__ == "__main__":

@@ -4,23 +4,20 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
 import duckdb
 
 from fraud_assets.gold.predictions import most_suspicious
+from fraud_assets.incidents import Incident, messages
 from fraud_assets.model.estimates import FOREST, ROWS, quality_notes, quality_table
 from fraud_assets.model.records import evaluation_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import Landed, Landing
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.tables import (
-    EVALUATION_METRICS,
-    PARTITION_BUILDS,
-    PREDICTIONS,
-    SILVER_TRANSACTIONS,
-)
+from fraud_assets.resources.tables import EVALUATION_METRICS, PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import Due, Plan, PlatformState
@@ -76,15 +73,13 @@ def show_progress(steps: Iterable["Started | Ended"]) -> list[str]:
     """Print a line for each run as it ends, and return what went wrong."""
     from fraud_assets.automation.foreground import Started
 
-    problems = []
-    done = 0
+    problems, done = [], 0
     for step in steps:
-        keys = [key for key in step.request.keys if key]
+        request, keys = step.request, [key for key in step.request.keys if key]
+        what = f"version {request.model_version}" if request.model_version else "training"
         if keys:
             what = f"{len(keys)} partition{'s' * (len(keys) != 1)}, {keys[0]} to {keys[-1]}"
-        else:
-            what = f"version {step.request.model_version}" if step.request.model_version else "training"
-        stage = f"{step.request.stage.capitalize():<10} {what}"
+        stage = f"{request.stage.capitalize():<10} {what}"
         if isinstance(step, Started):
             if sys.stdout.isatty():
                 click.echo(f"{stage} ...\r", nl=False)
@@ -109,8 +104,7 @@ def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing)
     )
     good, scored = (sum(state["rows"] for state in states.values()) for states in (silver, gold))
     equal = sum(silver.get(key) == gold.get(key) for key in builds)
-    click.echo()
-    click.echo(f"  landed       {landed:>10,} rows in {len(landing.partitions)} partitions")
+    click.echo(f"\n  landed       {landed:>10,} rows in {len(landing.partitions)} partitions")
     click.echo(f"  Silver       {good:>10,} rows")
     click.echo(f"  quarantined  {quarantined:>10,} rows (Silver + quarantined = {good + quarantined:,})")
     click.echo(f"  Gold         {scored:>10,} rows (as many as Silver in {equal} of {len(builds)} partitions)")
@@ -156,6 +150,8 @@ def show_next(data_dir: Path, tracking_uri: str) -> None:
     click.echo('  fraud-assets sql "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 20"')
     click.echo("  make dev       # the Dagster UI, with the sensors on")
     click.echo("  make mlflow    # the MLflow UI")
+    if (index := data_dir / "reports" / "index.html").exists():
+        click.echo(f"\nThe report, for a browser: {shown(index)}")
 
 
 # status
@@ -190,15 +186,11 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         silver, gold, counts = state.silver.get(key), state.gold.get(key), built.get(key, {})
         why = "; ".join(f"{item.stage.capitalize()}: {item.why}" for item in due.get(key, [])) or "up to date"
         version = gold.of["model_version"] if gold else "-"
-        figures = [
-            counts.get("landed_rows"),
-            silver and silver.rows,
-            counts.get("quarantined_rows"),
-            gold and gold.rows,
-        ]
+        landed, quarantined = counts.get("landed_rows"), counts.get("quarantined_rows")
+        figures = [landed, silver and silver.rows, quarantined, gold and gold.rows]
         if rows and rows[-1][6:] == [version, why]:
-            rows[-1][1] = key
-            rows[-1][2:6] = [_add(one, other) for one, other in zip(rows[-1][2:6], figures, strict=True)]
+            known = ([one for one in pair if one is not None] for pair in zip(rows[-1][2:6], figures, strict=True))
+            rows[-1][1:6] = [key, *(sum(pair) if pair else None for pair in known)]
         else:
             rows.append([key, key, *figures, version, why])
     if rows:
@@ -221,10 +213,6 @@ def _keys(state: PlatformState) -> list[str]:
     return sorted({*state.landed, *(key for made in state.made.values() for key in made)})
 
 
-def _add(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other
-
-
 def _notes(landing: Landing, state: PlatformState, labels: LateLabels | None, plan: Plan) -> list[str]:
     """Return what a person should know beside what is due."""
     removed = [key for key in sorted(state.silver) if key not in state.landed]
@@ -234,6 +222,12 @@ def _notes(landing: Landing, state: PlatformState, labels: LateLabels | None, pl
         *(f"landing/{key} is gone; its Silver and Gold stay" for key in removed),
         *(f"not read, none of its labels count: landing/{why}" for why in (labels.broken.values() if labels else ())),
     ]
+
+
+def incident_lines(found: Sequence[Incident]) -> list[str]:
+    """Return what a person reads of incidents: one paragraph for all of one kind and subject."""
+    told = messages((), found)
+    return [f"{message.title}\n{indent(message.body, '  ')}" for message in told] or ["Nothing is wrong."]
 
 
 # land, try, sql
@@ -247,9 +241,8 @@ def show_landed(file: Path, landed: Landed) -> None:
     keys = [piece.partition_key for piece in pieces]
     where = f"{len(keys)} partitions, {keys[0]} to {keys[-1]}" if keys else "no partition: it has no records"
     known = len(pieces) - len(new)
-    click.echo(
-        f"Landed     {file.name}: {records:,} records in {where}" + (f" ({known} landed before)" if known else "")
-    )
+    before = f" ({known} landed before{'' if new else ': nothing changed'})" if known else ""
+    click.echo(f"Landed     {file.name}: {records:,} records in {where}{before}")
     for name in landed.put_aside:
         click.echo(f"Put aside  {name}")
     for note in landed.notes:
@@ -281,6 +274,8 @@ def show_trial(trial: "Trial", source: Source, files: Sequence[Path], *, source_
     click.echo(f"\nGood rows\n\n{table(trial.columns, trial.good)}")
     if result.landed and not trial.timed:
         raise click.ClickException("No row has a usable time, so that none of them could land: mend event_timestamp.")
+    if result.landed and not result.good:
+        raise click.ClickException("No row is good: mend the source file by what is said above.")
     click.echo("\nNothing was written. To go on:\n")
     landed = " ".join(map(shown, files))
     click.echo(f"  export FRAUD_SOURCE={source_file}\n  fraud-assets land {landed}\n  fraud-assets run")

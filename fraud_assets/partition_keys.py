@@ -27,11 +27,7 @@ def key_of(time: datetime, grain: Grain) -> str:
 
 
 def bounds(key: str, grain: Grain) -> tuple[datetime, datetime]:
-    """Return the first instant of a partition and the first instant after it.
-
-    Raises:
-        ValueError: The text is no key of this grain.
-    """
+    """Return the first instant of a partition and the first one after it; raises ValueError for no key of the grain."""
     start = datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)
     if key_of(start, grain) != key:
         raise ValueError(f"{key!r} is not a partition key; expected the form {KEY_FORMATS[grain]}.")

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.errors import FraudAssetsError
@@ -23,51 +23,61 @@ class SettingsError(FraudAssetsError):
 class Settings(BaseSettings):
     """The settings of one feed on one machine; each has a default that works on a laptop."""
 
-    model_config = SettingsConfigDict(env_prefix="FRAUD_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FRAUD_",
+        env_file=".env",
+        env_ignore_empty=True,  # `FRAUD_DATA_DIR=` is no directory
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
-    source: str = Field(
-        default="simulated",
-        description="Name of a packaged source (simulated, ieee_cis), or the path of a source file.",
-    )
-    data_dir: Path | None = Field(
-        default=None,
-        description="Where landing, tables and models lie. Default: a folder of data/ named after the source.",
-    )
-    alerts_per_day: int = Field(
-        default=100,
-        ge=1,
-        description="How many transactions analysts can review on a day.",
-    )
-    quarantine_limit: float = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="Share of a partition's landed rows above which quarantine fails the check of its share.",
-    )
-    rescore_days: int = Field(
-        default=0,
-        ge=0,
-        description="How many of the latest days move to a new @prod version. 0: each partition keeps its version.",
-    )
-    duckdb_memory: str = Field(
-        default="512MiB",
-        pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$",
-        description="Memory that DuckDB may use in a process; what it needs beyond goes to the data directory's disk.",
-    )
-    model_name: str = Field(
-        default="fraud_isolation_forest",
-        description="Name of the registered model. Unity Catalog wants three levels: catalog.schema.name.",
-    )
-    mlflow_tracking_uri: str | None = Field(
-        default=None,
-        validation_alias="MLFLOW_TRACKING_URI",
-        description="MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory.",
-    )
-    mlflow_registry_uri: str | None = Field(
-        default=None,
-        validation_alias="MLFLOW_REGISTRY_URI",
-        description="MLflow's model registry. Default: the tracking store.",
-    )
+    source: str = "simulated"
+    """Name of a packaged source (simulated, ieee_cis), or the path of a source file."""
+    data_dir: Path | None = None
+    """Where landing, tables and models lie. Default: a folder of data/ named after the source."""
+    alerts_per_day: int = Field(default=100, ge=1)
+    """How many transactions analysts can review on a day."""
+    quarantine_limit: float = Field(default=0.05, ge=0, le=1)
+    """Share of a partition's landed rows above which quarantine fails the check of its share."""
+    rescore_days: int = Field(default=0, ge=0)
+    """How many of the latest days move to a new @prod version. 0: each partition keeps its version."""
+    duckdb_memory: str = Field(default="512MiB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
+    """Memory that DuckDB may use in a process; what it needs beyond goes to the data directory's disk."""
+    model_name: str = "fraud_isolation_forest"
+    """Name of the registered model. Unity Catalog wants three levels: catalog.schema.name."""
+    retention_hours: int = Field(default=24, ge=1)
+    """How long what a reader opened stays readable after it was replaced; then maintenance removes its files."""
+    history_days: int = Field(default=7, ge=1)
+    """How long Dagster's records of an ended run are kept; those of the latest of each partition stay."""
+    notify: SecretStr = SecretStr("")
+    """Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone."""
+    dagster_url: str = "http://127.0.0.1:3000"
+    """Where people open the Dagster UI: the beginning of the links in notifications and in MLflow."""
+    mlflow_url: str = "http://127.0.0.1:5000"
+    """Where people open the MLflow UI of a store without a server: the beginning of the links in Dagster."""
+    serve_token: SecretStr | None = Field(default=None, min_length=16)
+    """`serve`: what senders show as `Authorization: Bearer ...`. Needed to bind anything but loopback."""
+    serve_landing_seconds: float = Field(default=60.0, ge=0.1)
+    """`serve --land`: how often what was accepted reaches the landing zone."""
+    serve_lateness_minutes: float = Field(default=10.0, ge=0)
+    """`serve`: how far behind the latest transaction one may be. Memory holds that, and five minutes."""
+    serve_rows_per_second: int = Field(default=10_000, ge=0)
+    """`serve`: transactions a second; what is beyond gets 429. 0: no limit."""
+    serve_max_requests: int = Field(default=256, ge=1)
+    """`serve`: requests at once; what is beyond gets 503."""
+    serve_max_rows: int = Field(default=1000, ge=1)
+    """`serve`: transactions in one request."""
+    serve_max_bytes: int = Field(default=2**20, ge=1024)
+    """`serve`: bytes of one request's body."""
+    serve_card_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    """`serve`: header that must hold the card_id, percent-encoded, where a proxy spreads cards by it."""
+    serve_keep_days: float = Field(default=30.0, gt=0)
+    """`serve --land`: how long answers are kept after they landed."""
+    mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    """MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory."""
+    mlflow_registry_uri: str | None = Field(default=None, validation_alias="MLFLOW_REGISTRY_URI")
+    """MLflow's model registry. Default: the tracking store."""
 
     def load_source(self) -> Source:
         """Return the feed's source; raises SourceError where it cannot be used."""
@@ -94,16 +104,13 @@ def unknown_variables() -> dict[str, str]:
 
 
 def load_settings() -> Settings:
-    """Return the settings of this process.
-
-    Raises:
-        SettingsError: a variable has a value that cannot be used.
-    """
+    """Return the settings of this process; raises SettingsError where a variable has a value that cannot be used."""
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'FRAUD_' if str(fault['loc'][0]).islower() else ''}{str(fault['loc'][0]).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise SettingsError(f"Settings cannot be used. {faults}") from error
+        places = [str(fault["loc"][0]) for fault in error.errors()]
+        names = [f"FRAUD_{place.upper()}" if place.islower() else place for place in places]
+        faults = (f"{name}: {fault['msg']}" for name, fault in zip(names, error.errors(), strict=True))
+        raise SettingsError(
+            f"Settings cannot be used. {'; '.join(faults)}. For the default `unset {' '.join(names)}` (or see .env)."
+        ) from error

@@ -16,6 +16,10 @@ from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
 
+REPORTED_DAYS: Final = 31
+"""The latest days of which a report is made by itself: a month. Whoever lands years at once does not wait for pages
+that nobody opens; a report that exists is kept up to date, however old."""
+
 PROD_TAKEN_AWAY: Final = (
     "@prod was taken away, so that nothing trains or scores by itself: `fraud-assets promote VERSION` or "
     "`fraud-assets rollback` puts a version there"
@@ -268,6 +272,36 @@ def _due_reviews(state: PlatformState) -> Iterator[Due]:
         yield Due("reviews", "", "files of reviews landed or changed", state.reviews_landed or "none")
 
 
+def _due_report(state: PlatformState) -> Iterator[Due]:
+    not_yet = {item.key for due in (_due_silver, _due_gold, _due_alerts) for item in due(state)}
+    # A partition of which every row was refused has no scores: its page says so.
+    lists = {key: {"silver_version": made.of["silver_version"]} for key, made in state.silver.items() if not made.rows}
+    lists |= {key: made.of for key, made in state.made.get("alerts", {}).items()}
+    days = sorted({day_of(key) for key in lists})
+    recent, latest = {*days[-REPORTED_DAYS:]}, max(lists, default="")
+    for key, listed in sorted(lists.items()):
+        made = state.made.get("report", {}).get(key)
+        evaluated = _evaluation_shown(state, listed) if key == latest else None
+        if key in not_yet or (made is None and day_of(key) not in recent):
+            continue
+        if made is None:
+            why = "listed, no report yet"
+        elif {**made.of, **listed} != made.of:
+            why = "its alerts changed"
+        elif evaluated is not None and made.of["evaluation_version"] != evaluated:
+            why = f"version {listed['model_version']} was evaluated anew, and this is the latest report"
+        else:
+            continue
+        yield Due("report", key, why, f"{listed} {evaluated}")
+
+
+def _evaluation_shown(state: PlatformState, listed: Mapping[str, Any]) -> str | None:
+    """Return what the report of a list would show of its model version's evaluation; None where that is not known."""
+    found = state.evaluation
+    is_its_own = found is not None and found.model_version == listed.get("model_version")
+    return str(found.evaluated_on) if found is not None and is_its_own else None
+
+
 def _due_evaluation(state: PlatformState) -> Iterator[Due]:
     found = state.evaluation
     if found is None or found.evaluated_on == found.now or any(_due_model(state)):  # A training evaluates.
@@ -336,8 +370,21 @@ STAGES: Final = (
         due=_due_evaluation,
         waits_for=("silver", "reviews"),
     ),
+    Stage(
+        name="report",
+        does="Writes the page that an analyst opens in the morning.",
+        job="report_job",
+        assets=("fraud_report",),
+        due=_due_report,
+        table="gold.fraud_report",
+        made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version"),
+    ),
 )
-"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores."""
+"""All kinds of work, in the order in which they are done.
+
+Nothing waits for the evaluation of a version that scores, nor for a report. A report waits for what is due of its own
+partition, not for a feed that never rests.
+"""
 
 
 def decide(state: PlatformState, stages: Iterable[Stage] = STAGES) -> Plan:

@@ -14,6 +14,9 @@ from fraud_assets_tests.depth import cases
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
 
 
+LISTS_ONLY = tuple(stage for stage in STAGES if stage.name != "report")
+"""Reports have a file of their own, `report/test_due_reports.py`."""
+
 LANDED = InputDigest("files", "source", "contract")
 LABELS = LabelsDigest("labels", "days")
 
@@ -53,7 +56,7 @@ def state(**changes: Any) -> PlatformState:
 
 
 def due(**changes: Any) -> list[tuple[str, str, str, str]]:
-    return [(item.stage, item.key, item.why, item.model_version) for item in decide(state(**changes)).due]
+    return [(item.stage, item.key, item.why, item.model_version) for item in decide(state(**changes), LISTS_ONLY).due]
 
 
 def test_nothing_is_due_when_all_is_built_and_scored() -> None:
@@ -221,7 +224,7 @@ def test_rescore_days_are_days_in_an_hourly_feed_too(days: int, moved: list[str]
         prod_version="2",
         rescore_days=days,
     )
-    assert [item.key for item in decide(moving).due] == moved
+    assert [item.key for item in decide(moving, LISTS_ONLY).due] == moved
 
 
 def test_a_plan_lists_silver_then_the_model_then_gold_then_the_evaluation() -> None:
@@ -347,7 +350,8 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    assert [stage.name for stage in STAGES] == ["silver", "model", "gold", "alerts", "reviews", "evaluation"]
+    names = ["silver", "model", "gold", "alerts", "reviews", "evaluation", "report"]
+    assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}
 
@@ -392,6 +396,7 @@ class World:
         self.silver: dict[str, Made] = {}
         self.gold: dict[str, Made] = {}
         self.alerts: dict[str, Made] = {}
+        self.reports: dict[str, Made] = {}
         self.alerts_per_day = 100
         self.prod: str | None = None
         self.refused_on: str | None = None
@@ -442,7 +447,8 @@ class World:
         everything = [f"{day} {built.of['silver_version']}" for day, built in sorted(self.silver.items()) if built.rows]
         return PlatformState(
             landed={day: self.input_digest(day) for day in self.landed},
-            made={"silver": dict(self.silver), "gold": dict(self.gold), "alerts": dict(self.alerts)},
+            made={"silver": dict(self.silver), "gold": dict(self.gold), "alerts": dict(self.alerts)}
+            | {"report": dict(self.reports)},
             previous_key={day: (date.fromisoformat(day) - timedelta(days=1)).isoformat() for day in DAYS},
             prod_version=self.prod,
             silver_data_digest="\n".join(everything),
@@ -471,6 +477,8 @@ class World:
                 self.build(key)
             elif request.stage == "alerts":
                 self.list_alerts(key)
+            elif request.stage == "report":
+                self.report(key)
             else:
                 self.score(key, request.model_version)
                 if self.chance.random() < 0.8:  # The run may die between the two.
@@ -510,6 +518,13 @@ class World:
         else:
             self.alerts.pop(day, None)
 
+    def report(self, day: str) -> None:
+        unscored = {"silver_version": self.silver[day].of["silver_version"], "model_version": ""}
+        shown = self.alerts[day].of if day in self.alerts else {**unscored, "alerts_per_day": self.alerts_per_day}
+        version, digest = self.evaluated or ("", "")
+        evaluated = str(digest) if version == shown["model_version"] else ""
+        self.reports[day] = Made(1, {**shown, "evaluation_version": evaluated})
+
     def step(self, at_most: int | None = None) -> int:
         """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""
         due = decide(self.state()).due
@@ -529,8 +544,8 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
             world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
     scored_before = {day: scored.of["model_version"] for day, scored in world.gold.items()}
     gold_before, chosen, versions_before = dict(world.gold), world.taken_away, world.versions
-    # A change and its consequence for the day after, the model, scores, lists, an evaluation; then once more in vain.
-    rounds = [world.step() for _ in range(7)]
+    # A change and its consequence for the day after, the model, scores, lists, an evaluation, pages; once more in vain.
+    rounds = [world.step() for _ in range(8)]
 
     assert rounds[-1] == 0, rounds
     now = world.state()
@@ -551,6 +566,9 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
     assert now.evaluation is None or now.evaluation.evaluated_on == now.evaluation.now
     listed = {day: {**scored.of, "alerts_per_day": world.alerts_per_day} for day, scored in now.gold.items()}
     assert {day: made.of for day, made in now.made["alerts"].items()} == listed
+    empty = {day: built for day, built in now.silver.items() if not built.rows}
+    for day, shown in {**empty, **now.made["alerts"]}.items():
+        assert now.made["report"][day].of["silver_version"] == shown.of["silver_version"]
     if now.prod_version is None:
         assert now.gold == gold_before, "nothing scores without a version behind @prod"
         return

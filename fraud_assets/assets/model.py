@@ -16,7 +16,6 @@ import dagster as dg
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.model_inputs import (
     EvaluationInputs,
-    read_evaluation,
     read_evaluation_inputs,
     read_reviewed,
     read_same_trees,
@@ -28,7 +27,7 @@ from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.model.estimates import FOREST, REVIEWED, Evaluation, quality_notes, quality_table, summary
 from fraud_assets.model.promotion import decide
-from fraud_assets.model.records import metrics_table
+from fraud_assets.model.records import evaluation_of, metrics_table
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
@@ -177,22 +176,19 @@ def _evaluation_metadata(
     broken = "\n".join(inputs.labels.broken.values())
     not_measurable = evaluation.estimate(FOREST, "roc_auc").not_measurable
     table = "\n\n".join([markdown_table(*quality_table(evaluation)), *quality_notes(evaluation)])
+    shown = (
+        f"**{title[:1].upper()}{title[1:]}**\n\n![{title}](data:image/png;base64,{b64encode(png).decode()})"
+        for title, png in pictures.items()
+    )
     return {
         **({"not_measurable": not_measurable} if not_measurable else {}),
         "metrics": dg.MarkdownMetadataValue(table),
-        **({"pictures": _as_markdown(pictures)} if pictures else {}),
+        **({"pictures": dg.MarkdownMetadataValue("\n\n".join(shown))} if pictures else {}),
         "evaluated_partitions": len(inputs.keys),
         "late_labels": inputs.labels.summary(),
         **({"label_files_not_read": broken} if broken else {}),
         **evaluation.headline(),
     }
-
-
-def _as_markdown(drawn: Mapping[str, bytes]) -> dg.MarkdownMetadataValue:
-    images = {title: f"![{title}](data:image/png;base64,{b64encode(png).decode()})" for title, png in drawn.items()}
-    return dg.MarkdownMetadataValue(
-        "\n\n".join(f"**{title[:1].upper()}{title[1:]}**\n\n{images[title]}" for title in drawn)
-    )
 
 
 @dg.asset(
@@ -224,7 +220,7 @@ def prod_model(
     version = version_of_run(context, model_registry)
     if version not in {row["model_version"] for row in decisions(lake)}:
         decision = decide(
-            read_evaluation(version, lake),
+            evaluation_of(lake.rows(EVALUATION_METRICS, keys=[version])),
             signature_matches=model_registry.signature_matches(version),
             production=model_registry.prod_version(),
         )

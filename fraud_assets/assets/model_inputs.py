@@ -12,15 +12,14 @@ import dagster as dg
 from fraud_assets.alerts.reviews import precision_of_reviewed
 from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.model import rows
-from fraud_assets.model.estimates import Estimate, Evaluation
-from fraud_assets.model.records import evaluation_of
+from fraud_assets.model.estimates import Estimate
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters, split_window
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registration import library_versions
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
-from fraud_assets.resources.tables import ALERT_REVIEWS, EVALUATION_METRICS, SILVER_TRANSACTIONS
+from fraud_assets.resources.tables import ALERT_REVIEWS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
 
@@ -149,8 +148,3 @@ def scores_of(version: str, model_registry: ModelRegistry, silver_rows: "pd.Data
         threshold=scorer.threshold,
         training_alert_rate=TrainingFacts.from_tags(model_registry.version_tags(version)).alert_share,
     )
-
-
-def read_evaluation(version: str, lake: Lake) -> Evaluation | None:
-    """Return the latest evaluation of a version, None where there is none."""
-    return evaluation_of(lake.rows(EVALUATION_METRICS, keys=[version]))

@@ -16,9 +16,7 @@ def every_transaction_is_scored_once(context: dg.AssetCheckExecutionContext, lak
     keys = covered_keys(context.run.tags, silver_states(lake)) or None
     with lake.connect() as connection:
         completeness = compare_scored(
-            connection,
-            silver=lake.select(SILVER_TRANSACTIONS, keys=keys),
-            gold=lake.select(PREDICTIONS, keys=keys),
+            connection, silver=lake.select(SILVER_TRANSACTIONS, keys=keys), gold=lake.select(PREDICTIONS, keys=keys)
         )
     return dg.AssetCheckResult(
         passed=not completeness.faults, metadata={"rows": completeness.rows, "faults": completeness.faults}

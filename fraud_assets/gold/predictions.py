@@ -79,11 +79,7 @@ def score_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield one Gold batch per Silver batch of a partition: same rows, same order, bounded memory.
 
-    Args:
-        batches: Silver rows with the columns `SCORED_COLUMNS`.
-        scorer: the model; its scores are taken as they are.
-        scored_at: when this scoring began (UTC).
-        constants: model_version, silver_version and partition_key, the same in all rows.
+    Of the Silver rows the `SCORED_COLUMNS` are needed; `constants` are model_version, silver_version and partition_key.
     """
     since_epoch = (scored_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
@@ -93,20 +89,16 @@ def score_batches(
         return {name: _repeated(text, times) for name, text in constants.items()} | {"scored_at": scored}
 
     for batch in batches:
-        scores = scorer.score(_matrix(batch))
-        percentiles = scorer.percentile(scores)
+        features = batch.select(list(FEATURE_NAMES)).to_tensor(row_major=True)
+        scores = scorer.score(features.to_numpy())
+        percentiles, is_above = scorer.percentile(scores), is_anomaly(scores, scorer.threshold)
         made = dict(zip(batch.schema.names, batch.columns, strict=True)) | repeated(batch.num_rows)
         made |= {
             "fraud_score": _numbers(pa.float64(), scores),
-            "is_anomaly": _flags(is_anomaly(scores, scorer.threshold)),
+            "is_anomaly": pa.Array.from_buffers(pa.bool_(), len(scores), [None, _bits(is_above)]),
             "score_percentile": _numbers(pa.float64(), percentiles, valid=~np.isnan(percentiles)),
         }
         yield pa.record_batch([made[field.name].cast(field.type) for field in GOLD_SCHEMA], schema=GOLD_SCHEMA)
-
-
-def _matrix(batch: pa.RecordBatch) -> np.ndarray:
-    """Return the features of a batch, row by row: float64 `(n, 8)` in contract order."""
-    return batch.select(list(FEATURE_NAMES)).to_tensor(row_major=True).to_numpy()
 
 
 def count_anomalies(con: DuckDBPyConnection, gold: str) -> tuple[int, int]:
@@ -129,10 +121,6 @@ def most_suspicious(con: DuckDBPyConnection, gold: str) -> tuple[list[str], list
 def _numbers(arrow_type: pa.DataType, values: np.ndarray, *, valid: np.ndarray | None = None) -> pa.Array:
     mask = None if valid is None else _bits(valid)
     return pa.Array.from_buffers(arrow_type, len(values), [mask, pa.py_buffer(values)])
-
-
-def _flags(values: np.ndarray) -> pa.Array:
-    return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
 
 
 def _bits(values: np.ndarray) -> pa.Buffer:

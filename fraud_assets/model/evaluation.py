@@ -93,15 +93,8 @@ def evaluate(
     first `alerts_per_day` of each day: precision, recall and share of the fraud amount; `card_precision` for as many
     cards a day, the mean over days; and, over all rows, the `alert_rate` of a scorer that has a threshold. The
     intervals draw cards again, the same for all scorers, so that a difference is one of pairs. Nothing depends on the
-    order of the rows.
-
-    Args:
-        rows: `isFraud` (1, 0, missing where unknown), `TransactionAmt`, `card_id` and `partition_key`.
-        scorers: Scores of these rows, by the name of what made them.
-        alerts_per_day: How many rows, or cards, can be reviewed on a day.
-        differences: Further scorers, by name: the metrics of the first one less those of the second.
-        replicates: How often the cards are drawn, at most; see `bootstrap.MAXIMUM_ROW_DRAWS`.
-        seed: Of the draws.
+    order of the rows, of which `isFraud` (1, 0, missing where unknown), `TransactionAmt`, `card_id` and `partition_key`
+    are needed. `differences` are further scorers, by name: the metrics of the first one less those of the second.
     """
     labelled = labelled_rows(rows)
     counts = {"rows": len(rows), "labelled_rows": len(labelled.is_fraud), "fraud_rows": int(labelled.is_fraud.sum())}

@@ -29,6 +29,7 @@ _LOOKS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Colour and dashes of each: Okabe and Ito's colours, told apart without red and green, and on grey paper."""
 
+_RECALL: Final = "recall: share of the fraud rows that is found"
 _GREY: Final = "#595959"
 _INCHES: Final = (7.0, 4.2)
 _BINS: Final = 50
@@ -68,12 +69,8 @@ def _roc_curve(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarray], is_alert:
     axes.plot([0, 1], [0, 1], color=_GREY, ls=":", label="blind guess")
     if is_alert.any():
         recall, false_alarms = is_alert[is_fraud].mean(), is_alert[~is_fraud].mean()
-        words = f"forest at its threshold:\nrecall {recall:.0%}, {false_alarms:.1%} of the others"
-        axes.plot(false_alarms, recall, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
-    axes.set(
-        xlabel="false alarms: share of the other rows that is flagged",
-        ylabel="recall: share of the fraud rows that is found",
-    )
+        _point(axes, false_alarms, recall, f"recall {recall:.0%}, {false_alarms:.1%} of the others")
+    axes.set(xlabel="false alarms: share of the other rows that is flagged", ylabel=_RECALL)
     _finish(axes, "lower right")
     return figure
 
@@ -87,9 +84,8 @@ def _precision_recall_curve(is_fraud: np.ndarray, ranked: Mapping[str, np.ndarra
     axes.axhline(base_rate, color=_GREY, ls=":", label=f"base rate, {base_rate:.1%}")
     if is_alert.any():
         recall, precision = is_alert[is_fraud].mean(), is_fraud[is_alert].mean()
-        words = f"forest at its threshold:\nprecision {precision:.0%}, recall {recall:.0%}"
-        axes.plot(recall, precision, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=words)
-    axes.set(xlabel="recall: share of the fraud rows that is found", ylabel="precision: share of fraud among alerts")
+        _point(axes, recall, precision, f"precision {precision:.0%}, recall {recall:.0%}")
+    axes.set(xlabel=_RECALL, ylabel="precision: share of fraud among alerts")
     _finish(axes, "upper right")
     return figure
 
@@ -101,20 +97,18 @@ def _alerts_per_day(
     most = max(int(np.bincount(day).max()), alerts_per_day)
     capacities = np.unique(np.geomspace(1, most, 60).round())
     same = np.zeros(len(day), np.intp)
+    panels = {"precision": "share of fraud among alerts", "recall": "share of the fraud rows found"}
     for name, score in ranked.items():
         queue = weighted(review_queue(score, is_fraud, np.zeros(len(day)), same, day), np.ones((1, 1)))
         found = [capacity_metrics(queue, np.full_like(queue.size, capacity), at="") for capacity in capacities]
-        for panel, metric in zip(axes, ("precision", "recall"), strict=True):
-            values = np.array([float(one[f"{metric}_at_"][0]) for one in found])
-            _line(panel, name, capacities, values)
+        for panel, metric in zip(axes, panels, strict=True):
+            _line(panel, name, capacities, np.array([float(one[f"{metric}_at_"][0]) for one in found]))
     axes[0].axhline(is_fraud.mean(), color=_GREY, ls=":", label="base rate")
-    for panel, metric in zip(axes, ("precision", "recall"), strict=True):
+    for panel, (metric, words) in zip(axes, panels.items(), strict=True):
         panel.axvline(alerts_per_day, color=_GREY, lw=1, label=f"{alerts_per_day:,} a day")
-        panel.set(xscale="log", xlim=(1, most), ylim=(0, 1.02), xlabel="alerts per day", title=metric)
+        panel.set(xscale="log", xlim=(1, most), ylim=(0, 1.02), xlabel="alerts per day", ylabel=words, title=metric)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         _format_percent(panel.yaxis)
-    axes[0].set_ylabel("share of fraud among alerts")
-    axes[1].set_ylabel("share of the fraud rows found")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8.5)
     return figure
 
@@ -129,8 +123,8 @@ def _scores_by_label(is_fraud: np.ndarray, score: np.ndarray, *, threshold: floa
         axes[0].stairs(share, edges, color=colour, fill=True, alpha=0.15)
     if threshold is not None:
         axes[0].axvline(threshold, color="black", lw=1, label=f"threshold {threshold:g}: alerts to the right")
-    axes[0].set(xlabel="fraud_score, higher is more suspicious")
-    axes[0].set(ylabel=f"share of the label's rows in each of {_BINS} bins")
+    words = f"share of the label's rows in each of {_BINS} bins"
+    axes[0].set(xlabel="fraud_score, higher is more suspicious", ylabel=words)
     _format_percent(axes[0].yaxis)
     axes[0].legend(loc="upper right")
     return figure
@@ -139,6 +133,11 @@ def _scores_by_label(is_fraud: np.ndarray, score: np.ndarray, *, threshold: floa
 def _line(axes: Axes, scorer: str, x: np.ndarray, y: np.ndarray) -> None:
     colour, dashes = _LOOKS[scorer]
     axes.plot(x, y, color=colour, ls=dashes, label=SCORER_WORDS[scorer])
+
+
+def _point(axes: Axes, x: float, y: float, words: str) -> None:
+    label = f"forest at its threshold:\n{words}"
+    axes.plot(x, y, "o", color=_LOOKS[FOREST][0], mec="black", ms=8, label=label)
 
 
 def _finish(axes: Axes, legend: Literal["lower right", "upper right"]) -> None:

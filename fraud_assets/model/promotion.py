@@ -82,19 +82,12 @@ def version_before(history: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def decide(evaluation: Evaluation | None, *, signature_matches: bool, production: str | None) -> PromotionDecision:
-    """Return whether the candidate may become `@prod`.
+    """Return whether the candidate may become `@prod`, by its evaluation beside the present one (`production`).
 
     The worse end of each 95 % interval counts, so that luck does not promote: the ROC-AUC of a score that knows nothing
     lies above a blind guess's every second time, its lower bound one time in forty. Against `@prod` the interval is
     that of the difference on the same cards. Where too few cards hold fraud for an interval, the value itself counts.
-
-    Args:
-        evaluation: The candidate's, on rows later than its training, beside `@prod` on the same rows.
-        signature_matches: Whether the registered signature is the contract's.
-        production: The present `@prod` version.
-
-    Raises:
-        NotEvaluatedError: There is no evaluation, or none beside that version.
+    Raises NotEvaluatedError where there is no evaluation, or none beside that version.
     """
     if evaluation is None or (production is not None and minus_prod(production) not in evaluation.estimates):
         beside = "" if production is None else f" beside the present @prod version {production}"

@@ -101,8 +101,7 @@ class Scorer:
     def from_pipeline(cls, pipeline: "Pipeline", *, threshold: float = 0.0) -> Self:
         """Return a scorer of a fitted StandardScaler (optional) and IsolationForest, compared with them bit for bit.
 
-        Raises:
-            ScorerMismatch: a step is unknown, the forest cannot be compiled, or a score differs.
+        Raises ScorerMismatch where a step is unknown, the forest cannot be compiled, or a score differs.
         """
         scorer = cls(**compile_forest(pipeline), training_scores=np.empty(0), threshold=float(threshold))
         scorer.assert_equal_scores(pipeline, probes(scorer.cuts))
@@ -112,10 +111,7 @@ class Scorer:
         """Return float64 (n_samples,) for float64 X (n_samples, n_features), bit for bit scikit-learn's.
 
         Columns are in the order of `feature_names`. NaN takes the side that each split of the forest chose for
-        missing values; infinity is refused, as StandardScaler refuses it. Both are scikit-learn's behaviour.
-
-        Raises:
-            ValueError: X has another shape or holds an infinite value.
+        missing values; infinity is refused (ValueError), as StandardScaler refuses it. Both are scikit-learn's way.
         """
         X = np.ascontiguousarray(X, np.float64)  # noqa: N806
         if X.ndim != 2 or X.shape[1] != len(self.feature_names):
@@ -144,19 +140,12 @@ class Scorer:
         return ranks[0] / len(known)
 
     def assert_equal_scores(self, pipeline: "Pipeline", X: np.ndarray) -> None:  # noqa: N803
-        """Assert that each of the three ways of scoring X gives the pipeline's scores, bit for bit.
-
-        Raises:
-            ScorerMismatch: scores differ; the message says how many.
-        """
+        """Assert, or raise ScorerMismatch, that each of the three ways of scoring X gives the pipeline's very bits."""
         X = np.ascontiguousarray(X, np.float64)  # noqa: N806
         expected = sklearn_scores(pipeline, X)
         scores = np.empty(len(X))
-        for way, n in (
-            (self._score_in_chunks, len(X)),
-            (self._score_by_walking, len(X)),
-            (self._score_with_numpy, 1_000),
-        ):
+        ways = {self._score_in_chunks: len(X), self._score_by_walking: len(X), self._score_with_numpy: 1_000}
+        for way, n in ways.items():
             way(X[:n], scores[:n])
             differing = np.count_nonzero(scores[:n].view(np.int64) != expected[:n].view(np.int64))
             if differing:
@@ -180,8 +169,7 @@ class Scorer:
     def load(cls, folder: Path) -> Self:
         """Return the scorer that was saved in a folder; needs numpy alone.
 
-        Raises:
-            ScorerArtifactError: no scorer, another layout, a changed file, or another scikit-learn is installed.
+        Raises ScorerArtifactError for no scorer, another layout, a changed file, or another scikit-learn installed.
         """
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
@@ -294,9 +282,7 @@ def fit_offset(pipeline: "Pipeline", X: np.ndarray, contamination: float) -> tup
 
     scikit-learn spends most of such a fit on scoring the training rows X; here the compiled scorer does, once, and is
     returned with the fraud scores of X. It was compared with the pipeline on rows made for its cuts, and on some of X.
-
-    Raises:
-        ScorerMismatch: the forest cannot be compiled, or a score differs: fit the pipeline anew.
+    Raises ScorerMismatch where the forest cannot be compiled, or a score differs: fit the pipeline anew.
     """
     forest: Any = pipeline[-1]
     scorer = Scorer(**{**compile_forest(pipeline), "offset": 0.0}, training_scores=np.empty(0), threshold=0.0)

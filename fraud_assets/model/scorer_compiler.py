@@ -30,8 +30,7 @@ class ScorerMismatch(FraudAssetsError):  # noqa: N818  it is the state that call
 def compile_forest(pipeline: "Pipeline") -> dict[str, Any]:
     """Return the forest's share of a Scorer's fields: its splits on raw values, without those that decide nothing.
 
-    Raises:
-        ScorerMismatch: a step is unknown, or path lengths or features outnumber 16 bits.
+    Raises ScorerMismatch where a step is unknown, or path lengths or features outnumber 16 bits.
     """
     import sklearn
     from sklearn.ensemble import IsolationForest

@@ -56,10 +56,7 @@ class Trained:
 def train(features: pd.DataFrame, parameters: TrainingParameters) -> Trained:
     """Return a forest that depends on the rows and the parameters, not on the rows' order; compiled where possible.
 
-    Of `features` the eight contract columns count, shape (n_rows, 8).
-
-    Raises:
-        TooFewRowsError: Below `MINIMUM_TRAINING_ROWS` rows.
+    Of `features` the eight contract columns count; below `MINIMUM_TRAINING_ROWS` rows it raises TooFewRowsError.
     """
     if len(features) < MINIMUM_TRAINING_ROWS:
         raise TooFewRowsError(
@@ -102,8 +99,7 @@ def with_threshold(
 ) -> Trained:
     """Return the trees of a version that exists, with the threshold that was asked for; its scorer may be of any kind.
 
-    Raises:
-        UnknownTrainingScoresError: A share was given, and the version keeps no training scores.
+    Raises UnknownTrainingScoresError where a share was given, and the version keeps no training scores.
     """
     compiled = scorer if isinstance(scorer, Scorer) else None
     if alert_share is not None and (compiled is None or not len(compiled.training_scores)):

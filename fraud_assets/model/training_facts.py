@@ -70,10 +70,8 @@ class TrainingWindow:
 def split_window(keys: Iterable[str], parameters: TrainingParameters) -> TrainingWindow:
     """Return a training window that ends before the partitions that evaluate, of keys whose text order is that of time.
 
-    One partition alone trains, and nothing evaluates; of more, one at least evaluates.
-
-    Raises:
-        NoTrainingWindowError: When there is no partition, or the gap leaves none to train on.
+    One partition alone trains, and nothing evaluates; of more, one at least evaluates. Raises NoTrainingWindowError
+    where there is no partition, or the gap leaves none to train on.
     """
     known, first, last, gap = set(keys), parameters.first_partition, parameters.last_partition, parameters.gap
     ordered = sorted(key for key in known if (first is None or key >= first) and (last is None or key <= last))
@@ -131,11 +129,7 @@ class TrainingFacts(TrainingWindow):
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self:
-        """Return the facts that a version's tags hold; other tags do not matter.
-
-        Raises:
-            UnknownTrainingError: When a fact is missing.
-        """
+        """Return the facts among a version's tags; raises UnknownTrainingError where one is missing."""
         try:
             return cls(**{one.name: one.type(tags[one.name]) for one in fields(cls) if one.name in tags})  # pyright: ignore[reportCallIssue]
         except TypeError as error:

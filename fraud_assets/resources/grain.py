@@ -12,11 +12,7 @@ class AnotherGrainError(FraudAssetsError):
 
 
 def require_grain(data_dir: Path, source: Source) -> None:
-    """Return where a data directory is free or holds partitions of the source's grain; only looks.
-
-    Raises:
-        AnotherGrainError: it holds partitions of another grain.
-    """
+    """Refuse a data directory that holds partitions of another grain (AnotherGrainError); only looks."""
     grain, path = source.partitions.grain, data_dir / ".grain"
     held = path.read_text() if path.exists() else grain
     if held != grain:
@@ -27,11 +23,7 @@ def require_grain(data_dir: Path, source: Source) -> None:
 
 
 def record_grain(data_dir: Path, source: Source) -> None:
-    """Make a data directory one of the source's grain, before anything is written there.
-
-    Raises:
-        AnotherGrainError: it holds partitions of another grain.
-    """
+    """Make a data directory one of the source's grain, before anything is written there; refuses as `require_grain`."""
     require_grain(data_dir, source)
     path = data_dir / ".grain"
     if not path.exists():

@@ -33,11 +33,11 @@ from fraud_assets.sql import duckdb_type, identifier, literal
 BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
 
-_FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
+FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
 """How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
 given up: constant columns keep theirs, columns of which no two values are alike do not pay for one."""
 
-_FILE_BYTES: Final = 64 * 2**20
+FILE_BYTES: Final = 64 * 2**20
 """About the size at which another file is begun: the writer holds one file until it is whole."""
 
 # Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
@@ -167,8 +167,8 @@ class Lake(dg.ConfigurableResource):
                     stream,
                     mode="overwrite",
                     predicate=f"{table.partition_by} = {literal(key)}",
-                    writer_properties=_FILES,
-                    target_file_size=_FILE_BYTES,
+                    writer_properties=FILES,
+                    target_file_size=FILE_BYTES,
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
                 )
             except CommitFailedError as error:

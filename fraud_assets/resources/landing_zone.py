@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import dagster as dg
 import duckdb
+from filelock import FileLock
 
 from fraud_assets.digests import digest_file, digest_lines
 from fraud_assets.errors import FraudAssetsError
@@ -33,6 +34,8 @@ LABELS_FOLDER: Final = "labels"
 REVIEWS_FOLDER: Final = "reviews"
 """Folder of analysts' decisions under landing/; never a partition."""
 
+_NAMED: Final = 3
+"""Paths that a person would still copy from a message."""
 
 _OUTSIDE: Final = "is outside the source's partitions"
 
@@ -122,11 +125,7 @@ class LandingZone(dg.ConfigurableResource):
             return None, str(error)
 
     def files(self, key: str) -> tuple[LandedFile, ...]:
-        """Return the files of one partition in the order in which they landed.
-
-        Raises:
-            NothingLandedError: there is none.
-        """
+        """Return the files of one partition in the order in which they landed; NothingLandedError where none did."""
         record_grain(Path(self.data_dir), self.source)
         files = self._look([key]).partitions.get(key, ())
         if not files:
@@ -156,12 +155,10 @@ class LandingZone(dg.ConfigurableResource):
         return f"{REVIEWS_FOLDER}/{target.name}", is_new
 
     def look(self, *, only_stable: bool = False, remember: bool = True) -> Landing:
-        """Return all that landed.
+        """Return all that landed; unless it shall be remembered, this look does not count as the last one.
 
-        Args:
-            only_stable: leave out files whose size and time have not held since the last look. A sensor asks for it, so
-                that a file that is still being written is not read.
-            remember: let this look count as the last one.
+        A sensor asks for stable files only, those whose size and time have held since the last look, so that none is
+        read while it is being written.
         """
         require_grain(Path(self.data_dir), self.source)
         names = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else []
@@ -234,11 +231,8 @@ class LandingZone(dg.ConfigurableResource):
         Files are named by the digest of their content, so that landing the same rows twice changes nothing. A row
         without a usable time goes to the file's first partition that can be built, to be quarantined there.
         What the same raw file became before, by another source, is put aside, under a name that is ignored; `replace`
-        puts the other files of the touched partitions aside, too.
-
-        Raises:
-            BrokenFileError: the file cannot be read or lacks a column; nothing landed.
-            NoUsableTimeError: no record has a usable time; nothing landed.
+        puts the other files of the touched partitions aside, too. Nothing lands of a file that cannot be read or lacks
+        a column (BrokenFileError), nor where no record has a usable time (NoUsableTimeError).
         """
         raw = RawFile(path=file, name=file.name)
         keys, notes = partition_keys(connection, self.source, raw)
@@ -254,6 +248,12 @@ class LandingZone(dg.ConfigurableResource):
         if replace:
             stale |= {f"{key}/{other.name}" for key in parts for other in (self.folder / key).iterdir()}
         put_aside = [name for name in sorted(stale - names) if self._put_aside(self.folder / name)]
+        new = [self.folder / piece.partition_key / piece.name for piece in pieces if piece.is_new]
+        added = [file for file in new if sum(not _is_ignored(one.name) for one in file.parent.iterdir()) > 1]
+        if added:
+            back = f"`rm {' '.join(map(str, added))}` takes this one back, " if len(added) <= _NAMED else ""
+            said = f"other files landed before in {len(added)} of these partitions, and stay: of equal rows one counts"
+            notes = [*notes, f"{said}; {back}`fraud-assets land --replace {file}` puts the others aside"]
         return Landed(tuple(pieces), tuple(put_aside), tuple(notes))
 
     def _place(self, key: str, part: Path, records: int) -> LandedPiece:
@@ -274,11 +274,12 @@ class LandingZone(dg.ConfigurableResource):
     def _landed_before(self, digest: str, names: set[str]) -> set[str]:
         """Remember the pieces of a raw file, and return those that it alone had before."""
         path = Path(self.data_dir) / ".landed_files.json"
-        known: dict[str, list[str]] = _read_json(path)
-        before = set(known.get(digest, ()))
-        known[digest] = sorted(names)
-        with replacing(path) as fresh:
-            fresh.write_text(json.dumps(known))
+        with FileLock(path.with_suffix(".lock")):  # of two landings at once none may lose what the other wrote
+            known: dict[str, list[str]] = _read_json(path)
+            before = set(known.get(digest, ()))
+            known[digest] = sorted(names)
+            with replacing(path) as fresh:
+                fresh.write_text(json.dumps(known))
         return before.difference(*known.values())
 
     @property

@@ -50,6 +50,8 @@ class Platform:
             model_name=self.settings.model_name,
             data_dir=str(self.data_dir),
             source_name=self.source.name,
+            dagster_url=self.settings.dagster_url,
+            mlflow_url=self.settings.mlflow_url,
         )
 
     def look(self) -> Landing:

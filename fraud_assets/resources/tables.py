@@ -12,6 +12,7 @@ from fraud_assets.alerts import reviews, schemas
 from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
+from fraud_assets.report import records as reports
 from fraud_assets.silver import contract
 
 
@@ -109,6 +110,7 @@ ALERT_REVIEWS: Final = Table(
 REVIEW_FILES: Final = Table(
     "gold", "review_files", "one file of reviews", reviews.REVIEW_FILES_SCHEMA, partition_by="feed"
 )
+REPORTS: Final = Table("gold", "fraud_report", "the page of one partition", reports.REPORTS_SCHEMA)
 
 EVALUATION_METRICS: Final = Table(
     "model",
@@ -119,11 +121,7 @@ EVALUATION_METRICS: Final = Table(
 )
 
 PROMOTIONS: Final = Table(
-    "model",
-    "promotions",
-    "one promotion decision",
-    records.PROMOTIONS_SCHEMA,
-    partition_by="model_version",
+    "model", "promotions", "one promotion decision", records.PROMOTIONS_SCHEMA, partition_by="model_version"
 )
 
 TABLES: Final = (
@@ -137,6 +135,7 @@ TABLES: Final = (
     WITHDRAWN_ALERTS,
     ALERT_REVIEWS,
     REVIEW_FILES,
+    REPORTS,
     EVALUATION_METRICS,
     PROMOTIONS,
 )

@@ -37,11 +37,6 @@ def account_for_rows(con: duckdb.DuckDBPyConnection, *, builds: str, silver: str
 
 
 def shares_over_limit(builds: Mapping[str, Mapping[str, int]], *, limit: float) -> dict[str, float]:
-    """Return the share of quarantined rows of each partition where it lies above the limit.
-
-    Args:
-        builds: `landed_rows` and `quarantined_rows` by partition.
-        limit: a share of the landed rows.
-    """
+    """Return the share of the `landed_rows` that is quarantined, by partition, where it lies above the limit."""
     shares = {key: build["quarantined_rows"] / max(build["landed_rows"], 1) for key, build in builds.items()}
     return {key: share for key, share in shares.items() if share > limit}

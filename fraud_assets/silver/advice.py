@@ -35,11 +35,7 @@ _SHOWN: Final = 2
 def advise(con: duckdb.DuckDBPyConnection, source: Source, column: str, rows: str) -> str:
     """Say of rows that have no time or amount what stands there, why it is none, and what would read most of it.
 
-    Args:
-        con: DuckDB in UTC.
-        source: with the expression of the column.
-        column: event_timestamp or TransactionAmt.
-        rows: a relation with the raw columns that the expression needs, as text.
+    `rows` is a relation with the raw columns that the expression of event_timestamp or TransactionAmt needs, as text.
     """
     used = sorted(source.references(con)[column])
     names = ", ".join(map(identifier, used)) or "NULL"

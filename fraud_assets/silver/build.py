@@ -88,11 +88,7 @@ def build_partition(
     """Make temporary views `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
 
     The connection's TimeZone is UTC, the files are in the order in which a later one wins, `lookback` is a relation
-    with the previous partition's Silver rows, None where there is none.
-
-    Raises:
-        BrokenFileError: A file cannot be read.
-        SourceError: The source's expressions are not valid.
+    with the previous partition's Silver rows, None where there is none. Raises what `clean` raises.
     """
     cleaned = clean(con, source, key, files)
     transactions = read_transactions(con, source, key, lookback)

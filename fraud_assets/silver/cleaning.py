@@ -19,7 +19,7 @@ from fraud_assets.silver.json_records import texts_of
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.reading import open_raw, read_raw
 from fraud_assets.silver.source import CANONICAL_TYPES, Source, label_of
-from fraud_assets.sql import identifier
+from fraud_assets.sql import identifier, literal
 
 VALUES: Final[Mapping[str, str]] = {
     "TransactionID": "transaction_id",
@@ -57,6 +57,9 @@ def reason_kind(reason: str) -> str:
     return "missing_<value>" if reason.startswith("missing_") else "<value>_not_understood"
 
 
+EVALUATED_ALONE_SQL: Final = Path(__file__).with_name("evaluated_alone.sql").read_text(encoding="utf-8")
+"""What is wrong with a row by itself."""
+
 _CLEANING_SQL: Final = Path(__file__).with_name("cleaning.sql").read_text(encoding="utf-8")
 
 
@@ -84,8 +87,9 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     """
     landed = _read_candidates(con, source, files, source.key_of_time if key is None else "''", is_strict=key is None)
     start, end = (None, None) if key is None else bounds(key, source.partitions.grain)
+    alone = f"evaluated_alone AS ({EVALUATED_ALONE_SQL})"
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {_CLEANING_SQL}",
+        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS WITH {alone} {_CLEANING_SQL}",
         {
             "start_time": start,
             "end_time": end,
@@ -94,8 +98,9 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
         },
     )
     _split(con, files)
-    [(good,)] = con.execute("SELECT count(*) FROM good_transactions").fetchall()
-    [(quarantined,)] = con.execute("SELECT count(*) FROM quarantined_rows").fetchall()
+    [(good, quarantined)] = con.execute(
+        "SELECT (SELECT count(*) FROM good_transactions), (SELECT count(*) FROM quarantined_rows)"
+    ).fetchall()
     if landed != good + quarantined:
         raise RuntimeError(f"{landed} rows landed, but {good} are good and {quarantined} quarantined.")
     reasons = con.execute(
@@ -117,10 +122,12 @@ def _read_candidates(
     landed = 0
     for number, file in enumerate(files):
         with open_raw(file, source.csv) as records:
-            of_file = source.of_file(records.names)
-            landed += read_raw(con, file, records, _raw(number), of_file.needed(con), is_strict=is_strict)
+            of_file = source.of(file, records.names)
+            needed, by = of_file.needed(con), source.name
+            landed += read_raw(con, file, records, _raw(number), needed, by=by, is_strict=is_strict)
+        candidates = select_candidates(con, of_file, kind=file.kind, raw=_raw(number), number=number, part=part)
         with row_by_row(con):
-            _evaluate_cells(con, of_file, file, number, part)
+            con.execute(f"INSERT INTO candidate_rows BY NAME {candidates}")
     return landed
 
 
@@ -128,16 +135,19 @@ def _raw(number: int) -> str:
     return f"raw_{number}"
 
 
-def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, number: int, part: str) -> None:
-    """Append one file's rows to candidate_rows: canonical columns, and the faults of their cells."""
+def select_candidates(
+    con: duckdb.DuckDBPyConnection, source: Source, *, kind: str, raw: str, number: int, part: str
+) -> str:
+    """Return a query for the rows of candidate_rows: of a relation of texts canonical columns, and faults of cells.
+
+    Run it under `row_by_row`. `part` is the SQL of a row's partition, the number is its file's.
+    """
     references = source.references(con)
     needed = sorted(source.needed(con))
     typed = [name for name in needed if name in source.types]
-    cells = ", ".join(f"{source.cell(name, file.kind)} AS {identifier(name)}" for name in needed)
+    cells = ", ".join(f"{source.cell(name, kind)} AS {identifier(name)}" for name in needed)
     is_empty = ", ".join(f"{identifier(name)} IS NULL" for name in needed)
-    is_unreadable = ", ".join(
-        f"{identifier(name)} IS NOT NULL AND {source.cell(name, file.kind)} IS NULL" for name in typed
-    )
+    is_unreadable = ", ".join(f"{identifier(name)} IS NOT NULL AND {source.cell(name, kind)} IS NULL" for name in typed)
     nothing, faults = [], {f"unreadable_{name}": f"_unreadable[{at}]" for at, name in enumerate(typed, start=1)}
     for column, used in references.items():
         if value := VALUES.get(column):
@@ -147,29 +157,27 @@ def _evaluate_cells(con: duckdb.DuckDBPyConnection, source: Source, file: RawFil
             nothing.append(f"{column} IS NULL")
             faults[f"missing_{value}"] = " AND ".join([f"{column} IS NULL", *unread, f"({empty})"])
             faults[f"{value}_not_understood"] = " AND ".join([f"{column} IS NULL", *unread, f"NOT ({empty})"])
-    of_label = f"REPLACE ({label_of('isFraud')} AS isFraud), isFraud IS NOT NULL AS has_label"
-    con.execute(
-        f"""
-        INSERT INTO candidate_rows BY NAME
+    of_label = ", NULL::INTEGER AS isFraud, NULL::BOOLEAN AS has_label"
+    if "isFraud" in references:
+        of_label = f"REPLACE ({label_of('isFraud')} AS isFraud), isFraud IS NOT NULL AS has_label"
+    return f"""
         SELECT
-            * EXCLUDE (_unreadable, _empty) {of_label if "isFraud" in references else ""}, {part} AS part,
+            * EXCLUDE (_unreadable, _empty) {of_label}, {part} AS part,
             CASE
                 WHEN list_bool_or(_unreadable) OR {" OR ".join(nothing)}
-                THEN list_where($faults, [{", ".join(faults.values())}])
+                THEN list_where([{", ".join(map(literal, faults))}], [{", ".join(faults.values())}])
                 ELSE []
             END AS faults
         FROM (
             SELECT
-                $file_no AS file_no, _line AS line, _unreadable, _empty,
+                {number} AS file_no, _line AS line, _unreadable, _empty,
                 {", ".join(f"{source.expression(name)} AS {name}" for name in references)}
             FROM (
                 SELECT _line, {cells}, [{is_empty}]::BOOLEAN[] AS _empty, [{is_unreadable}]::BOOLEAN[] AS _unreadable
-                FROM {_raw(number)} AS raw
+                FROM {raw} AS raw
             )
         )
-        """,
-        {"file_no": number, "faults": list(faults)},
-    )
+        """
 
 
 def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
@@ -188,25 +196,25 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
         "CREATE OR REPLACE TEMP TABLE quarantined_rows (file VARCHAR, line BIGINT, reasons VARCHAR[], raw_row VARCHAR)"
     )
     for number, file in enumerate(files):
-        raw_row = "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
+        raw, raw_row = f"raw_{number}", "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
         if file.kind == "jsonl":
             _refused_lines(con, file, number)
-            raw_row = "(SELECT text FROM refused_lines WHERE refused_lines.line = raw._line)"
+            raw, raw_row = "refused_lines", "text"
         con.execute(
             f"""
             INSERT INTO quarantined_rows
             SELECT $file, line, reasons, {raw_row}
-            FROM {_raw(number)} AS raw
+            FROM {raw} AS raw
             JOIN evaluated_rows ON raw._line = evaluated_rows.line
             WHERE evaluated_rows.file_no = $file_no AND evaluated_rows.reasons <> []
             UNION ALL
             SELECT $file, line, ['unreadable_line'], text
-            FROM {_raw(number)}_unreadable
+            FROM raw_{number}_unreadable
             ORDER BY line
             """,
             {"file": file.name, "file_no": number},
         )
-        con.execute(f"DROP TABLE {_raw(number)}")
+        con.execute(f"DROP TABLE raw_{number}")
     con.execute("DROP TABLE evaluated_rows")
 
 
@@ -214,9 +222,7 @@ def _refused_lines(con: duckdb.DuckDBPyConnection, file: RawFile, number: int) -
     """Make the table `refused_lines` of the lines of a JSON file whose rows are refused, read once more."""
     refused = con.execute("SELECT line FROM evaluated_rows WHERE file_no = ? AND reasons <> []", [number]).fetchall()
     texts = texts_of(file, {line for (line,) in refused}) if refused else []
-    table = pa.table(
-        {"line": pa.array([at for at, _ in texts], pa.int64()), "text": pa.array([t for _, t in texts], pa.string())}
-    )
-    con.register("_refused", table)
+    numbers, lines = pa.array([at for at, _ in texts], pa.int64()), pa.array([text for _, text in texts], pa.string())
+    con.register("_refused", pa.table({"_line": numbers, "text": lines}))
     con.execute("CREATE OR REPLACE TEMP TABLE refused_lines AS FROM _refused")
     con.unregister("_refused")

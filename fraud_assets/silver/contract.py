@@ -129,8 +129,7 @@ def quarantine_schema() -> pa.Schema:
 def as_features(df: "pd.DataFrame") -> "pd.DataFrame":
     """Return the eight feature columns, in contract order and types, and nothing else.
 
-    Raises:
-        ValueError: A column is missing, or a value does not survive the cast to its contract type.
+    Raises ValueError where a column is missing, or a value does not survive the cast to its contract type.
     """
     missing = [name for name in FEATURE_NAMES if name not in df.columns]
     if missing:
@@ -193,11 +192,9 @@ def check_features(con: duckdb.DuckDBPyConnection, relation: str) -> ContractChe
 
 def _schema_difference(actual: list[tuple[str, str]], expected: list[tuple[str, str]]) -> str:
     """Name the first difference between two schemas that is worth telling."""
-    found = dict(actual)
+    found, wanted = dict(actual), dict(expected)
     for name, type_ in expected:
-        if name not in found:
-            return f"column {name} is missing"
-        if found[name] != type_:
-            return f"column {name} is {found[name]}, not {type_}"
-    surplus = [name for name, _ in actual if name not in dict(expected)]
-    return f"columns {', '.join(surplus)} are surplus" if surplus else "columns are not in contract order"
+        if (has := found.get(name)) != type_:
+            return f"column {name} is {f'{has}, not {type_}' if has else 'missing'}"
+    surplus = ", ".join(found.keys() - wanted.keys())
+    return f"columns {surplus} are surplus" if surplus else "columns are not in contract order"

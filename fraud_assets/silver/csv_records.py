@@ -23,6 +23,7 @@ from fraud_assets.silver.raw_files import (
     RawFile,
     RawRows,
     open_text,
+    other_encoding,
     printable,
 )
 from fraud_assets.silver.source import CsvFormat
@@ -124,7 +125,7 @@ class CsvRecords:
     record again.
     """
 
-    def __init__(self, stream: TextIO, name: str, csv_format: CsvFormat) -> None:
+    def __init__(self, stream: TextIO, file: RawFile, csv_format: CsvFormat) -> None:
         self._dialect: dict[str, Any] = {"delimiter": csv_format.delimiter, "strict": True}
         self._dialect |= {"quotechar": csv_format.quote} if csv_format.quote else {"quoting": csv.QUOTE_NONE}
         self._stream = stream
@@ -135,10 +136,11 @@ class CsvRecords:
         while self._ahead and not self._ahead[0].strip():
             self._skip(1)
         if not self._ahead:
-            raise BrokenFileError(name, "the file is empty.", "at least a header line.")
+            raise BrokenFileError(file.name, "the file is empty.", "at least a header line.")
         first, used = self._delimit(self._ahead, width=None)
         if first.fields is None:
-            raise BrokenFileError(name, f"line {self._line} cannot be read: {first.problem}.", "a header line.")
+            problem = f"line {self._line} cannot be read: {first.problem}.{other_encoding(file, self.encoding)}"
+            raise BrokenFileError(file.name, problem, "a header line.")
         self.header = skipped + (first.text if csv_format.header else "")
         self.names = [f"c{i}" for i, _ in enumerate(first.fields, start=1)]
         if csv_format.header:
@@ -247,10 +249,6 @@ def _of_other_width(line: int, text: str, fields: int, width: int) -> Record:
 
 @contextmanager
 def open_csv(file: RawFile, csv_format: CsvFormat) -> Iterator[CsvRecords]:
-    """Open a CSV file, gzipped or not, for reading its records.
-
-    Raises:
-        BrokenFileError: the file has no header, cannot be read to its end, or has another encoding.
-    """
+    """Open a CSV file, gzipped or not, for reading its records; BrokenFileError without header, or as `open_text`."""
     with open_text(file, csv_format.encoding) as stream:
-        yield CsvRecords(stream, file.name, csv_format)
+        yield CsvRecords(stream, file, csv_format)

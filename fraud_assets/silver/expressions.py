@@ -38,11 +38,7 @@ def find_columns(
     """Return the raw columns that each expression refers to, as spelled in `types` or where first used.
 
     `expressions` are SQL by the name of what each gives, and `results` its type; raw columns are text unless `types`
-    names them.
-
-    Raises:
-        ExpressionError: an expression is not one scalar, deterministic SQL expression over raw columns, or does not fit
-            their types.
+    names them. Raises ExpressionError for what is not one scalar, deterministic expression, or does not fit the types.
     """
     parsed = {name: _parsed(con, name, text) for name, text in expressions.items()}
     objections = _objections(con, _functions(node for nodes in parsed.values() for node in nodes))

@@ -6,7 +6,7 @@ module says what a record is; DuckDB finds the same, faster, wherever the two ca
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress, islice
@@ -16,13 +16,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, RawFile, RawRows, open_text, printable
+from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, ROWS_IN_TURN, RawFile, RawRows, open_text, printable
 from fraud_assets.sql import literal
 
 LINES_AT_ONCE: Final = 65_536
 """Enough for DuckDB to work at its own speed."""
-
-_ROWS_IN_TURN: Final = 16_384
 
 _MAY_DIFFER: Final = (
     # A number that DuckDB would write otherwise: with an exponent, a last zero, a minus before nothing, many digits.
@@ -43,7 +41,7 @@ class _Number(str):
 class JsonChunk:
     """Some records: the lines that are not blank, and their numbers."""
 
-    numbers: list[int]
+    numbers: Sequence[int]
     lines: list[str]
 
     def __len__(self) -> int:
@@ -55,14 +53,14 @@ class JsonChunk:
 
     def query(self, con: duckdb.DuckDBPyConnection, select: str) -> pa.Table:
         """Return what a query finds in `lines (number, line)`, without those that are not text."""
-        numbers, lines = self.numbers, self.lines
+        numbers = self.numbers
         try:
-            "".join(lines).encode()
+            lines = pa.array(self.lines, pa.string())
         except UnicodeEncodeError:
-            is_text = [not NOT_TEXT.search(line) for line in lines]
-            numbers, lines = list(compress(numbers, is_text)), list(compress(lines, is_text))
-        table = pa.table({"number": pa.array(numbers, pa.int64()), "line": pa.array(lines, pa.string())})
-        con.register("lines", pa.Table.from_batches(table.to_batches(_ROWS_IN_TURN), table.schema))
+            is_text = [not NOT_TEXT.search(line) for line in self.lines]
+            numbers, lines = list(compress(numbers, is_text)), pa.array(compress(self.lines, is_text), pa.string())
+        table = pa.table({"number": pa.array(numbers, pa.int64()), "line": lines})
+        con.register("lines", pa.Table.from_batches(table.to_batches(ROWS_IN_TURN), table.schema))
         try:
             return con.sql(select).to_arrow_table()
         finally:
@@ -86,11 +84,10 @@ class JsonChunk:
             """,
         )
         is_other, numbers, *columns = found.columns
-        if pc.any(is_other).as_py() or len(numbers) < len(self):  # pyright: ignore[reportAttributeAccessIssue] made at import
-            numbers, *columns = found.filter(pc.invert(is_other)).columns[1:]  # pyright: ignore[reportAttributeAccessIssue]
+        if len(found) == len(self) and not pc.any(is_other).as_py():  # pyright: ignore[reportAttributeAccessIssue] made at import
+            return RawRows(self.numbers, columns, [])
+        numbers, *columns = found.filter(pc.invert(is_other)).columns[1:]  # pyright: ignore[reportAttributeAccessIssue]
         numbers = numbers.to_pylist()
-        if len(numbers) == len(self):
-            return RawRows(numbers, columns, [])
         known, unreadable, objects = set(numbers), [], []
         for number, line in zip(self.numbers, self.lines, strict=True):
             if number not in known:
@@ -121,6 +118,18 @@ def _decoded(line: str) -> dict[str, Any] | str:
         return "no JSON object"
     texts = (*value, *map(_text, value.values()))
     return OTHER_BYTES if any(text and NOT_TEXT.search(text) for text in texts) else value
+
+
+def decode_record(line: str) -> dict[str, Any] | None:
+    """Return the object of a line, numbers as they were written; None where it is no record."""
+    decoded = _decoded(line)
+    return None if isinstance(decoded, str) else decoded
+
+
+def cells_of(record: dict[str, Any], names: Iterable[str]) -> dict[str, str | None]:
+    """Return a record's values of these keys as text, whatever their case; blanks stand as they came."""
+    spelled = {name.lower(): name for name in sorted(record, reverse=True)}
+    return {name: _text(record.get(spelled.get(name.lower(), name))) for name in names}
 
 
 def _text(value: Any) -> str | None:
@@ -167,9 +176,11 @@ class JsonRecords:
 def _chunks(stream: TextIO) -> Iterator[JsonChunk]:
     first = 1
     while lines := list(islice(stream, LINES_AT_ONCE)):
-        numbers = [number for number, line in enumerate(lines, start=first) if line.strip()]
-        first += len(lines)
-        yield JsonChunk(numbers, lines if len(numbers) == len(lines) else [line for line in lines if line.strip()])
+        numbers = range(first, first := first + len(lines))
+        if any(map(str.isspace, lines)):
+            numbers = [number for number, line in zip(numbers, lines, strict=True) if not line.isspace()]
+            lines = [line for line in lines if not line.isspace()]
+        yield JsonChunk(numbers, lines)
 
 
 @contextmanager

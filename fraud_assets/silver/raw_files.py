@@ -3,11 +3,12 @@
 Here belongs what all formats share. How records are told apart is `csv_records`, `json_records` and `reading`.
 """
 
+import codecs
 import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -22,8 +23,15 @@ NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
 
 OTHER_BYTES: Final = "characters that are not text in this encoding"
 
+ROWS_IN_TURN: Final = 16_384
+"""Of the rows handed to DuckDB, what one thread takes at a time."""
+
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 """The names of what can be read."""
+
+
+CANONICAL_SUFFIX: Final = ".canonical.jsonl"
+"""The name of a file whose columns are the canonical ones, whatever the source's raw columns are."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class RawFile:
         """Its format, by its name; what has no other name is CSV."""
         name = self.path.name.lower().removesuffix(".gz")
         return "parquet" if name.endswith(".parquet") else "jsonl" if name.endswith((".jsonl", ".ndjson")) else "csv"
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether its columns are the canonical ones, so that the source's expressions have nothing to say of it."""
+        return self.path.name.lower().endswith(CANONICAL_SUFFIX)
 
 
 class BrokenFileError(FraudAssetsError):
@@ -59,6 +72,19 @@ class RawRows:
     unreadable: Sequence[tuple[int, str, str]]
 
 
+def other_encoding(file: RawFile, encoding: str) -> str:
+    """Say which [csv] encoding would read a file that is no text in this one; nothing where it is, or none would."""
+    with suppress(OSError, EOFError, zlib.error), file.path.open("rb") as raw:
+        is_gzip, _ = raw.read(2) == b"\x1f\x8b", raw.seek(0)
+        begin = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(2**24)
+        tried = ["utf-16"] if begin[:2] in (b"\xff\xfe", b"\xfe\xff") else [encoding, "utf-8", "cp1252", "latin-1"]
+        for one in tried:
+            with suppress(UnicodeError):
+                codecs.getincrementaldecoder(one)().decode(begin)
+                return f' [csv] encoding = "{one}" reads the file.' if one != encoding else ""
+    return ""
+
+
 def printable(text: str) -> str:
     """Return a record's text without its line end, and with bytes that are no text written out."""
     return text.rstrip("\r\n").encode("utf-8", "backslashreplace").decode("utf-8")
@@ -69,10 +95,8 @@ def open_text(file: RawFile, encoding: str) -> Iterator[TextIO]:
     """Open a text file, gzipped or not, with its line ends as they are.
 
     Bytes that the encoding does not know stand in the text as lone surrogates: written with the same encoding and
-    `errors="surrogateescape"` they are the same bytes again.
-
-    Raises:
-        BrokenFileError: the file cannot be read to its end, or has another encoding.
+    `errors="surrogateescape"` they are the same bytes again. Raises BrokenFileError where the file cannot be read to
+    its end, or has another encoding.
     """
     encoding = "utf-8-sig" if encoding == "utf-8" else encoding
     try:

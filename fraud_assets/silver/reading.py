@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from difflib import get_close_matches
 from typing import Final
 
 import duckdb
@@ -18,12 +19,9 @@ import pyarrow.parquet as pq
 
 from fraud_assets.silver.csv_records import CELLS_AT_ONCE, LINES_AT_ONCE, CsvRecords, open_csv
 from fraud_assets.silver.json_records import JsonRecords, open_json
-from fraud_assets.silver.raw_files import OTHER_BYTES, BrokenFileError, RawFile, RawRows
+from fraud_assets.silver.raw_files import OTHER_BYTES, ROWS_IN_TURN, BrokenFileError, RawFile, RawRows
 from fraud_assets.silver.source import CsvFormat
 from fraud_assets.sql import identifier
-
-_ROWS_IN_TURN: Final = 16_384
-"""Of the rows handed to DuckDB, what one thread takes at a time."""
 
 _OTHER_DELIMITERS: Final = ",;|\t"
 """What a header of one column is searched for, to say which delimiter the file seems to use."""
@@ -37,6 +35,11 @@ _TEXT_OF_CELL: Final = """
 """
 """A cell of white space alone is empty: exports pad their blanks. Trimming takes most of the time of reading, so cells
 that begin with a printable character of ASCII, which are nearly all, go without."""
+
+
+def text_of_cell(cell: str) -> str:
+    """Return the SQL of a cell as text, NULL where it is blank."""
+    return _TEXT_OF_CELL.format(cell=cell)
 
 
 class ParquetRows:
@@ -62,9 +65,8 @@ class ParquetRows:
                 for at, row in zip(not_text, rows.take(not_text).to_pylist() if not_text else [], strict=True)
             ]
             if not_text:
-                is_text = np.ones(len(rows), bool)
-                is_text[not_text] = False
-                lines, rows = np.array(lines)[is_text].tolist(), rows.filter(pa.array(is_text.tolist()))
+                whole = np.setdiff1d(np.arange(len(rows)), not_text)
+                lines, rows = (first + whole).tolist(), rows.take(pa.array(whole.tolist(), pa.int64()))
             yield RawRows(lines, [rows.column(name) for name in names], unreadable)
             first += len(batch)
 
@@ -79,11 +81,7 @@ Records = CsvRecords | JsonRecords | ParquetRows
 
 @contextmanager
 def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
-    """Open a Parquet file for reading its rows.
-
-    Raises:
-        BrokenFileError: the file cannot be read as Parquet.
-    """
+    """Open a Parquet file for reading its rows; raises BrokenFileError where it cannot be read as Parquet."""
     try:
         with pq.ParquetFile(file.path) as parquet:
             yield ParquetRows(parquet)
@@ -93,11 +91,7 @@ def open_parquet(file: RawFile) -> Iterator[ParquetRows]:
 
 
 def open_raw(file: RawFile, csv_format: CsvFormat) -> AbstractContextManager[Records]:
-    """Open a file of any kind for reading its records.
-
-    Raises:
-        BrokenFileError: the file is empty or damaged; raised within the block, too.
-    """
+    """Open a file of any kind for reading its records; a damaged one raises BrokenFileError, within the block too."""
     match file.kind:
         case "parquet":
             return open_parquet(file)
@@ -120,6 +114,7 @@ def read_raw(
     table: str,
     needed: frozenset[str],
     *,
+    by: str = "",
     kept: frozenset[str] | None = None,
     is_strict: bool = False,
 ) -> int:
@@ -130,9 +125,7 @@ def read_raw(
     has `line, text, reason` of the records that could not be delimited. Columns are found by name: those that are
     `needed` must be there, of all only the `kept` ones (in lower case) are read; order, case and surplus columns do not
     matter. A JSON record without a key has no value there, so that a key may be in no record, unless `is_strict`.
-
-    Raises:
-        BrokenFileError: the file is damaged, or lacks a needed column.
+    Raises BrokenFileError where the file is damaged, or lacks a needed column.
     """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {identifier(table + '_unreadable')} (line BIGINT, text VARCHAR, reason VARCHAR)"
@@ -142,9 +135,9 @@ def read_raw(
         # Of its keys only those that are needed, since any record may have odd ones beside; the line is kept as it is.
         spelled = {name.lower(): name for name in reversed(names)}
         if is_strict:
-            _require_columns(file, sorted(spelled.values()), needed)
+            _require_columns(file, sorted(spelled.values()), needed, by)
         names = [spelled.get(name.lower(), name) for name in sorted(needed)]
-    _require_columns(file, names, needed)
+    _require_columns(file, names, needed, by)
     names = [name for name in names if kept is None or name.lower() in kept]
     columns = "".join(f", {identifier(name)} VARCHAR" for name in names)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {identifier(table)} (_line BIGINT{columns})")
@@ -170,7 +163,7 @@ def _as_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[int]]:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), sorted(not_text)
 
 
-def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str]) -> None:
+def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str], by: str) -> None:
     spelled = Counter(["_line", *(name.lower() for name in names)])
     twice = [name for name in names if spelled[name.lower()] > 1]
     if twice:
@@ -180,10 +173,13 @@ def _require_columns(file: RawFile, names: Sequence[str], needed: frozenset[str]
     if missing:
         problem = f"column {', '.join(missing)} is missing; it has {', '.join(names)[:200]}."
         used = [d for d in _OTHER_DELIMITERS if len(names) == 1 and d in names[0]]
+        meant = [like for name in missing for like in get_close_matches(name, names, 1) if len(missing) < len(needed)]
         hint = f" The file seems to use [csv] delimiter = {used[0]!r}." if used else ""
+        hint = hint or (f" Did you mean {', '.join(meant)}?" if meant else "")
         if names and names[0].startswith("{"):
             hint = " It seems to be JSON Lines: call it .jsonl."
-        raise BrokenFileError(file.name, problem + hint, f"the columns {', '.join(sorted(needed))}.")
+        source = f", by source {by}: mend its [columns], or name another one by FRAUD_SOURCE" if by else ""
+        raise BrokenFileError(file.name, problem + hint, f"the columns {', '.join(sorted(needed))}{source}.")
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
@@ -193,10 +189,10 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
     if not len(rows.lines):
         return
     cells = [f"c{i}" for i in range(len(rows.columns))]
-    texts = "".join("," + _TEXT_OF_CELL.format(cell=cell) for cell in cells)
+    texts = "".join("," + text_of_cell(cell) for cell in cells)
     # From a buffer: pyarrow would load pandas to look at a sequence.
     numbers = pa.Array.from_buffers(pa.int64(), len(rows.lines), [None, pa.py_buffer(np.array(rows.lines, np.int64))])
-    batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(_ROWS_IN_TURN)
+    batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(ROWS_IN_TURN)
     con.register("_batch", pa.Table.from_batches(batches))
     try:
         con.execute(f"INSERT INTO {identifier(table)} SELECT _line {texts} FROM _batch")

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -23,6 +24,7 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import KEY_FORMATS, LENGTHS, Grain, bounds, key_of
 from fraud_assets.silver.expressions import ExpressionError, find_columns, typed
 from fraud_assets.silver.numbers import number
+from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.sql import identifier, literal
 
 CANONICAL_TYPES: Final[Mapping[str, str]] = {
@@ -149,7 +151,7 @@ class Source(_Section):
         if unknown:
             raise ValueError(f"unknown: {', '.join(unknown)}; expected {', '.join(CANONICAL_TYPES)}")
         if missing:
-            raise ValueError(f"missing: {', '.join(missing)}")
+            raise ValueError(f'missing: {", ".join(missing)}; add {missing[0]} = "the raw column, or SQL over some"')
         return columns
 
     @cached_property
@@ -181,11 +183,7 @@ class Source(_Section):
         return key_of(datetime.combine(day, time(), UTC), self.partitions.grain)
 
     def in_range(self, key: str) -> bool:
-        """Say whether a key lies between the feed's start and its end, which is exclusive.
-
-        Raises:
-            ValueError: the text is no key of this feed.
-        """
+        """Say whether a key lies between the feed's start and its end, which is exclusive; ValueError for no key."""
         day = bounds(key, self.partitions.grain)[0].date()
         return self.partitions.start <= day and (self.partitions.end is None or day < self.partitions.end)
 
@@ -204,8 +202,7 @@ class Source(_Section):
     def references(self, con: duckdb.DuckDBPyConnection) -> dict[str, frozenset[str]]:
         """Return for each canonical column the raw columns that its expression refers to.
 
-        Raises:
-            SourceError: an expression cannot be used; the message names the column, the expression and why.
+        Raises SourceError for an expression that cannot be used: the message names the column, the expression and why.
         """
         if self._references is None:
             try:
@@ -224,6 +221,17 @@ class Source(_Section):
     def key_of_time(self) -> str:
         """The SQL of the partition key of `event_timestamp`."""
         return f"strftime(event_timestamp AT TIME ZONE 'UTC', {literal(KEY_FORMATS[self.partitions.grain])})"
+
+    @cached_property
+    def canonical(self) -> "Source":
+        """The same feed for records whose columns are the canonical ones already."""
+        types = {name: type_ for name, type_ in CANONICAL_TYPES.items() if type_ != "VARCHAR"}
+        same = {"columns": {name: name for name in CANONICAL_TYPES}, "types": types}
+        return Source.model_validate(self.model_dump(exclude={"columns", "types", "csv"}) | same)
+
+    def of(self, file: RawFile, names: Sequence[str]) -> "Source":
+        """Return the source for a file with these columns; one that is canonical needs no expressions."""
+        return (self.canonical if file.is_canonical else self).of_file(names)
 
     def of_file(self, names: Sequence[str]) -> "Source":
         """Return the source for a file with these columns: an entry that is exactly one of them means that column."""
@@ -254,25 +262,27 @@ def label_of(text: str) -> str:
 
 
 def load_source(name_or_path: str) -> Source:
-    """Return the source with a packaged name, or the one in a file whose path ends in .toml.
-
-    Raises:
-        SourceError: There is no such source, or its file is not valid.
-    """
+    """Return the source with a packaged name, or in a file whose path ends in .toml; SourceError for no valid one."""
     path = Path(name_or_path) if name_or_path.endswith(".toml") else _SOURCES / f"{name_or_path}.toml"
     if not path.is_file():
         packaged = ", ".join(sorted(p.stem for p in _SOURCES.glob("*.toml")))
-        raise SourceError(f"No source {name_or_path!r}: expected one of {packaged}, or the path of a .toml file.")
+        beside = sorted(map(str, Path(name_or_path).parent.glob("*.toml")))
+        above = [str(place / path) for place in Path.cwd().parents if (place / path).is_file()]
+        meant = (above or get_close_matches(f"{path.stem}.toml", beside, 1))[:1]
+        raise SourceError(
+            f"No source {name_or_path!r} in {Path.cwd()}: expected one of {packaged}, or the path of a .toml file, "
+            f"best its whole one.{''.join(f' Did you mean {one}?' for one in meant)}"
+        )
     try:
         return Source.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} is not a TOML file in UTF-8: {error}.") from error
     except ValidationError as error:
-        problems = "; ".join(f"{_key(e['loc'])}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{_key(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise SourceError(f"{path}: {problems}.") from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     """Write a place in the file as its reader sees it: [section] key."""
     first, *rest = (str(part) for part in location)
-    return f"[{first}] {'.'.join(rest)}" if rest else first
+    return f"[{first}] {'.'.join(rest)}" if rest else first if first in ("name", "description") else f"[{first}]"

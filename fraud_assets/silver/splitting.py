@@ -17,7 +17,7 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.silver.advice import advise
 from fraud_assets.silver.csv_records import MAX_JOINED_LINES
 from fraud_assets.silver.expressions import row_by_row
-from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.raw_files import RawFile, other_encoding
 from fraud_assets.silver.reading import ParquetRows, open_raw, read_raw
 from fraud_assets.silver.source import Source
 from fraud_assets.sql import identifier
@@ -38,18 +38,15 @@ def partition_keys(
 ) -> tuple[Mapping[int, str], Sequence[str]]:
     """Return the partition key of each record that has a usable event time, by its line (CSV, JSON) or row (Parquet).
 
-    With it comes what a person should know: that many records have none.
-
-    Raises:
-        BrokenFileError: the file cannot be read, or lacks a column.
-        SourceError: an expression of the source is not valid.
-        NoUsableTimeError: there are records, and none has a time.
+    With it comes what a person should know: that many records have none. Raises NoUsableTimeError where there are
+    records and none has a time, and what reading the file and the source's expressions raises.
     """
     with open_raw(file, source.csv) as records:
-        source = source.of_file(records.names)
+        source = source.of(file, records.names)
         of_time = source.references(con)["event_timestamp"]
         kept = frozenset(name.lower() for name in of_time)
-        landed = read_raw(con, file, records, "timed_rows", source.needed(con), kept=kept, is_strict=True)
+        needed, by = source.needed(con), source.name
+        landed = read_raw(con, file, records, "timed_rows", needed, by=by, kept=kept, is_strict=True)
     cells = ", ".join(["_line", *(f"{source.cell(name, file.kind)} AS {identifier(name)}" for name in of_time)])
     with row_by_row(con):
         con.execute(
@@ -67,7 +64,8 @@ def partition_keys(
     if missing <= landed * _FEW:
         return keys, []
     rows = "(SELECT * FROM timed_rows WHERE _line IN (SELECT _line FROM times WHERE key IS NULL))"
-    advice = advise(con, source, "event_timestamp", rows)
+    advice = "" if file.kind != "csv" else other_encoding(file, source.csv.encoding).strip()
+    advice = advice or advise(con, source, "event_timestamp", rows)
     if not keys:
         raise NoUsableTimeError(f"{file.name}: none of {landed:,} records has a usable time. {advice} Nothing landed.")
     return keys, [f"{missing:,} of {landed:,} records of {file.name} have no usable time. {advice}"]
@@ -76,11 +74,7 @@ def partition_keys(
 def split(source: Source, file: RawFile, folder: Path, key_of: Callable[[int], str]) -> Mapping[str, tuple[Path, int]]:
     """Write the records of each partition to a file of its own, as the source wrote them, in their order.
 
-    Returns:
-        By partition key the file, and how many records it holds.
-
-    Raises:
-        BrokenFileError: the file cannot be read.
+    Returns by partition key the file, and how many records it holds.
     """
     if file.kind == "parquet":
         return _split_parquet(file, folder, key_of)

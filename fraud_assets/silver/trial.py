@@ -9,7 +9,7 @@ from duckdb import DuckDBPyConnection
 
 from fraud_assets.silver.advice import advise
 from fraud_assets.silver.cleaning import VALUES, CleaningResult, clean
-from fraud_assets.silver.raw_files import RawFile
+from fraud_assets.silver.raw_files import RawFile, other_encoding
 from fraud_assets.silver.reading import open_raw
 from fraud_assets.silver.source import Source
 from fraud_assets.sql import identifier, literal
@@ -47,7 +47,7 @@ def try_files(con: DuckDBPyConnection, source: Source, files: Sequence[RawFile])
     [(keys, *figures)] = con.execute(
         f"SELECT list(DISTINCT {source.key_of_time}), min(event_timestamp), max(event_timestamp), "
         f"count(DISTINCT {source.key_of_time}), count(isFraud), coalesce(sum(isFraud), 0)::BIGINT, "
-        f"quantile_disc(amount_thousandths / 1e3, {list(PERCENTILES)}) FROM good_transactions",
+        f"quantile_disc(amount_thousandths / 1e3, {list(PERCENTILES)}) FROM good_transactions"
     ).fetchall()
     good = con.sql(
         "SELECT TransactionID, event_timestamp, card_id, ProductCD, "
@@ -74,7 +74,11 @@ def _advice(con: DuckDBPyConnection, source: Source, files: Sequence[RawFile], r
     """Say what would read the times and amounts that were not understood."""
     with open_raw(files[0], source.csv) as records:
         source = source.of_file(records.names)
-    said = []
+    said = [
+        f"{file.name} is not text in {source.csv.encoding}.{other}"
+        for file in files
+        if file.kind == "csv" and (other := other_encoding(file, source.csv.encoding))
+    ]
     for column in ("event_timestamp", "TransactionAmt"):
         used = sorted(source.references(con)[column])
         reasons = [f"{VALUES[column]}_not_understood", *(f"unreadable_{name}" for name in used)]

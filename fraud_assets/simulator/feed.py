@@ -4,16 +4,15 @@ Belongs here: which rows fall on a day, their ids, times and columns. Not here: 
 (`population`, `sessions`, `fraud`), and what is done to them on the way to disk (`dirt`, `writing`).
 """
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.simulator.fraud import FRAUD_SHARE, Profile, draw_fraudulent_rows
-from fraud_assets.simulator.population import COUNTRIES, PRODUCT_C, PRODUCT_W, PRODUCTS, Integers, draw_population
+from fraud_assets.simulator.population import COUNTRIES, PRODUCT_C, PRODUCT_W, PRODUCTS, draw_population
 from fraud_assets.simulator.sessions import DAY_SECONDS, Rows, draw_legitimate_rows, join_rows, season
 
 BASE_TIME: Final = datetime(2025, 12, 31, tzinfo=UTC)
@@ -32,25 +31,23 @@ def simulate_day(day: date, *, seed: int = 7, profile: Profile = "default", rows
     Sessions that start on the day before spill into the day, so consecutive days join without a seam.
     `rows_per_day` is the mean day's; weekday and season move it. TransactionID is unique over all days.
     """
-    population = draw_population(seed, rows_per_day)
     rows = _rows_of(day, seed, profile, rows_per_day)
-    n = len(rows.card)
-    card = population.columns.take(pa.array(rows.card))
-    has_no_address = rows.product == PRODUCT_C
+    card = draw_population(seed, rows_per_day).columns.take(pa.array(rows.card))
+    has_address = pa.array(rows.product != PRODUCT_C)
     return pa.table(
         {
-            "TransactionID": _ids(day, n),
+            "TransactionID": int(f"{day:%Y%m%d}") * _IDS_PER_DAY + np.arange(len(rows.card)),
             "isFraud": (rows.scenario > 0).astype(np.int64),
             "TransactionDT": rows.second + (day - BASE_TIME.date()).days * DAY_SECONDS,
             "TransactionAmt": rows.amount,
-            "ProductCD": _named(PRODUCTS, rows.product),
+            "ProductCD": np.take(PRODUCTS, rows.product),
             **{name: card[name] for name in ("card1", "card2", "card3", "card4", "card5", "card6")},
-            "addr1": _blanked(card["addr1"], has_no_address),
-            "addr2": _blanked(card["addr2"], has_no_address),
+            "addr1": pc.if_else(has_address, card["addr1"], None),  # pyright: ignore[reportAttributeAccessIssue] made at import
+            "addr2": pc.if_else(has_address, card["addr2"], None),  # pyright: ignore[reportAttributeAccessIssue]
             "dist1": _distances(rows, seed, day),
             "P_emaildomain": card["P_emaildomain"],
             "card_country": card["card_country"],
-            "txn_country": _named(COUNTRIES, rows.country),
+            "txn_country": np.take(COUNTRIES, rows.country),
         }
     )
 
@@ -73,18 +70,6 @@ def _started_rows(day: date, seed: int, profile: Profile, rows_per_day: int) -> 
     legitimate = draw_legitimate_rows(life, population, day, expected * (1 - FRAUD_SHARE))
     fraudulent = draw_fraudulent_rows(crime, population, day, expected * FRAUD_SHARE, profile)
     return join_rows([legitimate, fraudulent])
-
-
-def _ids(day: date, n: int) -> Integers:
-    return int(f"{day:%Y%m%d}") * _IDS_PER_DAY + np.arange(n)
-
-
-def _named(names: Sequence[str], positions: Integers) -> pa.Array:
-    return pa.array(names).take(pa.array(positions))
-
-
-def _blanked(values: pa.ChunkedArray, is_blank: npt.NDArray[np.bool_]) -> pa.Array:
-    return pa.array(values.to_numpy(), mask=is_blank)
 
 
 def _distances(rows: Rows, seed: int, day: date) -> pa.Array:

@@ -35,20 +35,12 @@ class Scenario:
     median: float | None = None
     sigma: float = 0.0
     abroad: float
-    several_products: float = 0.0
+    spread: float = 0.0
 
 
 SCENARIOS: Final = {
     "card_testing": Scenario(
-        min_rows=2,
-        more_rows=4.4,
-        gap=28,
-        slow_gap=900,
-        slow=0.25,
-        median=9,
-        sigma=0.9,
-        abroad=0.38,
-        several_products=0.67,
+        min_rows=2, more_rows=4.4, gap=28, slow_gap=900, slow=0.25, median=9, sigma=0.9, abroad=0.38, spread=0.67
     ),
     "account_takeover": Scenario(more_rows=1.5, gap=120, slow_gap=1_500, slow=0.5, median=430, sigma=0.7, abroad=0.55),
     "low_and_slow": Scenario(more_rows=1.5, gap=10_000, median=70, sigma=0.7, abroad=0.25),
@@ -92,7 +84,7 @@ def _draw_rows(
     cards = population.pick(rng, n)
     home = population.home[cards]
     place = np.where(rng.random(n) < scenario.abroad, elsewhere(rng, home), home)
-    is_spread = rng.random(n) < scenario.several_products
+    is_spread = rng.random(n) < scenario.spread
     sizes = scenario.min_rows + rng.poisson(scenario.more_rows, size=n)
     gaps = np.where(rng.random(n) < scenario.slow, scenario.slow_gap, scenario.gap)
     session, second = unfold(rng, rng.uniform(0, DAY_SECONDS, size=n), sizes, gaps)

@@ -40,7 +40,10 @@ def write_day(
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as fresh:
         if format == "csv":
-            fresh.write_text(_csv_text(as_text(table)), encoding="utf-8", newline="")
+            # No quoting: no clean cell needs it, and dirt wants its open quote as it is.
+            rows = zip(*as_text(table).to_pydict().values(), strict=True)
+            lines = (",".join(cell or "" for cell in row) for row in (table.column_names, *rows))
+            fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
         else:
             pq.write_table(table, fresh)
     path.with_suffix(".parquet" if format == "csv" else ".csv").unlink(missing_ok=True)
@@ -53,9 +56,3 @@ def as_text(table: pa.Table) -> pa.Table:
         name: [None if value is None else str(value) for value in values] for name, values in table.to_pydict().items()
     }
     return pa.table(cells, schema=pa.schema([(name, pa.string()) for name in cells]))
-
-
-def _csv_text(text: pa.Table) -> str:
-    """Return the lines with no quoting: no clean cell needs it, and dirt wants its open quote as it is."""
-    lines = (",".join(cell or "" for cell in row) for row in zip(*text.to_pydict().values(), strict=True))
-    return "\n".join([",".join(text.column_names), *lines, ""])

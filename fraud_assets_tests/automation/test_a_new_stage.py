@@ -12,9 +12,9 @@ from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, 
 from fraud_assets.resources import state as state_reader
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.tables import PREDICTIONS, TABLES, Table
-from fraud_assets.staleness import STAGES, Due, PlatformState, Stage, decide
+from fraud_assets.staleness import Due, PlatformState, Stage, decide
 from fraud_assets_tests.automation.test_sensors import ranges, run_requested, tick, unscored
-from fraud_assets_tests.platform import TestPlatform
+from fraud_assets_tests.platform import WITHOUT_PAGES, TestPlatform
 
 TOP_SCORES = Table(
     group="gold",
@@ -69,7 +69,7 @@ STAGE = Stage(  # The table entry.
 @pytest.fixture
 def with_top_scores(scored_platform: TestPlatform, monkeypatch: pytest.MonkeyPatch) -> TestPlatform:
     monkeypatch.setattr(state_reader, "TABLES", (*TABLES, TOP_SCORES))
-    return replace(scored_platform, stages=(*STAGES, STAGE), more_assets=(top_scores,))
+    return replace(scored_platform, stages=(*WITHOUT_PAGES, STAGE), more_assets=(top_scores,))
 
 
 def test_a_stage_is_seen_in_status_run_and_a_tick(with_top_scores: TestPlatform) -> None:

@@ -337,6 +337,7 @@ def test_all_sensors_run_from_the_start_and_say_what_they_do(make_platform: Make
         "landed_partitions_sensor",
         "unscored_partitions_sensor",
         "dead_runs_sensor",
+        "notifications_sensor",
     ]
     assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
     assert all(sensor.description for sensor in sensors)

@@ -3,6 +3,8 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -519,8 +521,9 @@ def test_many_records_without_a_usable_time_land_with_a_warning_and_few_without(
     few = zone.land(con, write(zone, csv_bytes(*good, row("X", "never"))))
     many = zone.land(con, write(zone, csv_bytes(*good, row("X", "never"), row("Y", "never"))))
     assert few.notes == ()
-    [note] = many.notes
+    note, of_others = many.notes
     assert note.startswith("2 of 101 records of feed.csv have no usable time. time = 'never', by event_timestamp")
+    assert of_others.startswith("other files landed before in 1 of these partitions, and stay")
 
 
 def test_landing_by_a_mended_source_puts_aside_what_the_file_became_before(
@@ -640,6 +643,26 @@ def test_a_broken_file_lands_nothing(
     with pytest.raises(BrokenFileError, match=name):
         land(zone, con, content, name=name)
     assert not zone.folder.exists()
+
+
+def test_two_processes_that_land_at_once_lose_nothing_of_what_became_of_a_file(zone: LandingZone) -> None:
+    zone.folder.mkdir(parents=True)
+    code = (
+        "import sys\n"
+        "from fraud_assets.resources.landing_zone import LandingZone\n"
+        f"zone = LandingZone(data_dir={zone.data_dir!r}, source_file={zone.source_file!r})\n"
+        "sys.stdin.read(1)\n"
+        "for number in range(200):\n"
+        "    zone._landed_before(f'{sys.argv[1]}{number}', {f'2026-01-05/{sys.argv[1]}{number}.csv'})\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, name], stdin=subprocess.PIPE) for name in "ab"]
+    for one in both:
+        assert one.stdin is not None
+        one.stdin.write(b"go")
+        one.stdin.close()
+    assert [one.wait() for one in both] == [0, 0]
+    known = json.loads((Path(zone.data_dir) / ".landed_files.json").read_text())
+    assert known == {f"{name}{number}": [f"2026-01-05/{name}{number}.csv"] for name in "ab" for number in range(200)}
 
 
 def test_a_file_may_hold_more_partitions_than_a_process_may_open_files(

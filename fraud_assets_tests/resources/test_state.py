@@ -172,7 +172,9 @@ def state_of(
 
 def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
     state = state_of(lake, tmp_path, prod=None)
-    assert state == PlatformState({}, {"silver": {}, "gold": {}, "alerts": {}}, {}, None, silver_data_digest({}))
+    assert state == PlatformState(
+        {}, {"silver": {}, "gold": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({})
+    )
     assert decide(state).due == ()
     assert not Path(lake.data_dir).exists()
 
@@ -220,7 +222,7 @@ def test_an_empty_partition_is_not_asked_for_again(lake: Lake, tmp_path: Path) -
         "silver_version": "s",
     }
     put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 0})
-    assert decide(state_of(lake, tmp_path, prod="1")).due == ()
+    assert {item.stage for item in decide(state_of(lake, tmp_path, prod="1")).due} == {"report"}  # it says so
 
 
 def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     put(lake, ALERT_LISTS, "2026-01-05", {**scored, "alerts_per_day": 100})
     put_evaluation(lake, "2", None, evaluated_labels_digest([], {}, None))
     put_evaluation(lake, "1", None, LabelsDigest("of an", "older version"))
-    assert decide(state_of(lake, tmp_path, prod="2")).due == ()
+    assert {item.stage for item in decide(state_of(lake, tmp_path, prod="2")).due} == {"report"}
     labels = Path(lake.data_dir) / "landing" / "labels" / "a.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text("TransactionID,isFraud\n1,1\n")

@@ -3,6 +3,7 @@
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
@@ -14,8 +15,8 @@ from fraud_assets.simulator.writing import write_day
 def scenarios_of_day(day: date, *, seed: int = 7, profile: Profile = "default", rows_per_day: int = 3000) -> pa.Table:
     """Return TransactionID and scenario of every row of `simulate_day`."""
     rows = feed._rows_of(day, seed, profile, rows_per_day)
-    scenarios = feed._named(["legitimate", *SCENARIOS], rows.scenario)
-    return pa.table({"TransactionID": feed._ids(day, len(rows.card)), "scenario": scenarios})
+    ids = feed.simulate_day(day, seed=seed, profile=profile, rows_per_day=rows_per_day)["TransactionID"]
+    return pa.table({"TransactionID": ids, "scenario": np.take(["legitimate", *SCENARIOS], rows.scenario)})
 
 
 def write_unlabelled_day(day: date, folder: Path, *, rows_per_day: int, dirt: bool = False) -> Path:

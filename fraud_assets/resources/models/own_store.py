@@ -54,11 +54,7 @@ def local_path(location: str | None) -> Path | None:
 
 
 def refuse_another_store(store: Path, data_dir: Path) -> None:
-    """Refuse a store that a variable names by mistake: that of another place, while this place has its own.
-
-    Raises:
-        StoreError: The store is another data directory's, or is gone.
-    """
+    """Raise StoreError for a store that a variable names by mistake: of another place or gone, beside our own."""
     own = own_store(data_dir)
     if own.exists() and (store.parts[-2:] == own.parts[-2:] or not store.exists()):
         raise StoreError(
@@ -71,10 +67,7 @@ def follow_move(data_dir: Path, *, experiment: str) -> None:
     """Make every location of the data directory's own store begin with where the directory lies now; all or none.
 
     Only what begins with the old place of the directory is rewritten. Costs a look into the database where nothing
-    moved. Another name of the same place (a link, a mount) is left as it is.
-
-    Raises:
-        StoreError: The database cannot be written.
+    moved. Another name of the same place (a link, a mount) is left as it is. Raises StoreError where it cannot write.
     """
     data_dir = data_dir.absolute()
     store = own_store(data_dir)

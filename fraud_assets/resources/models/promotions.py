@@ -38,20 +38,9 @@ def apply_decision(
 ) -> dict[str, Any]:
     """Carry out one decision and return its row of the record; two at once follow one another.
 
-    Promoted and rolled back point `@prod` at the version, refused leaves it. A process that dies at any point leaves
-    one valid `@prod`; `reconcile` makes the record say where it is.
-
-    Args:
-        lake: where the record goes.
-        model_registry: where `@prod` is.
-        version: the version decided about; None for the one that was behind `@prod` before, and again the one before.
-        move: what is decided.
-        decided_by: the gate, or a person.
-        reason: why, in words.
-        provenance: goes into the record's commit.
-
-    Raises:
-        NoModelError: there is no such version; nothing is changed or recorded.
+    Promoted and rolled back point `@prod` at the version, refused leaves it. Without a version it is the one that was
+    behind `@prod` before, and again the one before. Where there is none (NoModelError) nothing is changed or recorded.
+    A process that dies at any point leaves one valid `@prod`; `reconcile` makes the record say where it is.
     """
     with lake.hold("promotions"):
         _reconcile(lake, model_registry)

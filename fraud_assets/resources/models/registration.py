@@ -52,10 +52,7 @@ def log_model(trained: "Trained", scratch: Path) -> tuple["ModelInfo", Path]:
     """Return a model that was logged to the active MLflow run and seen to work, and a folder of its files.
 
     The logged files are loaded as pyfunc: their signature is the contract's, and their answer on the example equals
-    `-pipeline.decision_function`, bit for bit, with the compiled scorer too.
-
-    Raises:
-        RegistrationError: When the logged model does not pass.
+    `-pipeline.decision_function`, bit for bit, with the compiled scorer too; otherwise it raises RegistrationError.
     """
     import mlflow
     from mlflow.models import Model

@@ -34,6 +34,7 @@ from fraud_assets.resources.models.registration import (
     log_model,
 )
 from fraud_assets.resources.models.version_files import download, files_digest, verify_files
+from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,9 +57,6 @@ FILES_TAG: Final = "files_digest"
 
 THRESHOLD_TAG: Final = "threshold"
 """Tag of a version: a row whose score lies above it is an anomaly."""
-
-MLFLOW_UI: Final = "http://127.0.0.1:5000"
-"""Where `make mlflow` shows a local store."""
 
 PROD_ALIAS: Final = "prod"
 """The alias whose version scores; MLflow shows it as `@prod`."""
@@ -90,8 +88,9 @@ class NoModelError(FraudAssetsError):
 class ModelRegistry(dg.ConfigurableResource):
     """The registered versions of one model, and the alias `@prod`.
 
-    A version that does not exist raises NoModelError. Whatever loads files of a version refuses one that was registered
-    elsewhere (ForeignVersionError), and compares the files with what was registered (TamperedVersionError).
+    A version that does not exist raises NoModelError, and a store that does not answer RegistryError. Whatever loads
+    files of a version refuses one that was registered elsewhere (ForeignVersionError), and compares the files with what
+    was registered (TamperedVersionError).
     """
 
     tracking_uri: str
@@ -100,6 +99,8 @@ class ModelRegistry(dg.ConfigurableResource):
     experiment_name: str = "fraud_assets"
     data_dir: str
     source_name: str
+    dagster_url: str = Settings.model_fields["dagster_url"].default
+    mlflow_url: str = Settings.model_fields["mlflow_url"].default
 
     # Versions, their tags, and the alias
 
@@ -115,12 +116,7 @@ class ModelRegistry(dg.ConfigurableResource):
             self._require_there(f"The experiment {self.experiment_name}", found.artifact_location)
 
     def prod_version(self) -> str | None:
-        """Return the version behind `@prod`, whoever set it, or None.
-
-        Raises:
-            AnotherFeedError: When that version was trained on another feed.
-            RegistryError: When MLflow does not answer.
-        """
+        """Return the version behind `@prod`, whoever set it, or None; AnotherFeedError for one of another feed."""
         found = self._ask(lambda client: client.get_model_version_by_alias(self.model_name, PROD_ALIAS))
         if found is None:
             return None
@@ -128,17 +124,13 @@ class ModelRegistry(dg.ConfigurableResource):
         if trained_on != self.source_name:
             raise AnotherFeedError(
                 f"Version {found.version} of {self.model_name} in {self.tracking_uri} was trained on the feed "
-                f"{trained_on}, and this feed is {self.source_name}. Unset MLFLOW_TRACKING_URI, or set "
+                f"{trained_on}, and this feed is {self.source_name}. `unset MLFLOW_TRACKING_URI`, or set "
                 "FRAUD_MODEL_NAME."
             )
         return str(found.version)
 
     def versions(self) -> dict[str, dict[str, str]]:
-        """Return the tags of every registered version, oldest first; empty when there is none.
-
-        Raises:
-            RegistryError: When MLflow does not answer.
-        """
+        """Return the tags of every registered version, oldest first; empty when there is none."""
         named = f"name = '{self.model_name}'"
         found = self._ask(lambda client: client.search_model_versions(named, max_results=10_000)) or ()
         return {str(one.version): dict(one.tags) for one in sorted(found, key=lambda one: int(one.version))}
@@ -190,11 +182,7 @@ class ModelRegistry(dg.ConfigurableResource):
             self._client().update_model_version(self.model_name, version, "\n\n".join(paragraphs))
 
     def register(self, trained: "Trained", *, tags: Mapping[str, str]) -> str:
-        """Return the new version of a model that was logged to the active MLflow run, and seen to work.
-
-        Raises:
-            RegistrationError: When the logged model does not work; nothing is registered then.
-        """
+        """Return the new version of a model that was logged to the active MLflow run, and seen to work: see there."""
         with self.as_mlflow_default(), TemporaryDirectory() as scratch:
             logged, folder = log_model(trained, Path(scratch))
             said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
@@ -208,7 +196,7 @@ class ModelRegistry(dg.ConfigurableResource):
             named = json.dumps([{"name": self.model_name, "version": registered.version}])
             self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
             if trained.scorer is not None:
-                self._local_scorers().put(version, folder / SCORER_FOLDER)
+                self.local_scorers.put(version, folder / SCORER_FOLDER)
         return version
 
     # What a version is made of
@@ -244,7 +232,7 @@ class ModelRegistry(dg.ConfigurableResource):
         A version without a compiled scorer, or with one of another scikit-learn, is scored by its pipeline: the same
         bits, slower. A copy on this disk that is not what was put there for this version is fetched again.
         """
-        local = self._local_scorers()
+        local = self.local_scorers
         if (scorer := local.load(version)) is not None:
             return scorer
         with self._verified(version) as folder:
@@ -263,8 +251,8 @@ class ModelRegistry(dg.ConfigurableResource):
     # The run that is tracked
 
     def run_url(self, run: "RunInfo") -> str | None:
-        """Return where MLflow's UI shows the run, that of `make mlflow` for a local store; None where none is known."""
-        server = MLFLOW_UI if sqlite_file(self.tracking_uri) is not None else self.tracking_uri.rstrip("/")
+        """Return where MLflow's UI shows the run, `mlflow_url` for a local store; None where none is known."""
+        server = (self.mlflow_url if sqlite_file(self.tracking_uri) is not None else self.tracking_uri).rstrip("/")
         page = f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
         return page if server.startswith("http") else None
 
@@ -297,7 +285,9 @@ class ModelRegistry(dg.ConfigurableResource):
                 f"they were moved, `ln -s PLACE {folder}` lets MLflow find them."
             )
 
-    def _local_scorers(self) -> LocalScorers:
+    @property
+    def local_scorers(self) -> LocalScorers:
+        """The compiled scorers of this model on this disk."""
         # The own store by no path, so that its scorers stay what they are where the directory is moved.
         is_own = is_own_store(sqlite_file(self._address), Path(self.data_dir))
         registry = "mlflow/mlflow.db" if is_own else self._address

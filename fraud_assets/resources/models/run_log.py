@@ -4,9 +4,7 @@ Belongs here: what is logged to the active run beside the model itself. Does not
 (`registration`), and when a run begins and ends (`tracked_run`).
 """
 
-import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -68,10 +66,7 @@ def log_pictures(mlflow: Any, pictures: Mapping[str, bytes]) -> None:
 
 def _git_commit() -> str | None:
     """Return the commit of the checkout that this package runs from; None where it was installed otherwise."""
-    [package] = fraud_assets.__path__
-    root = Path(package).parent
-    with suppress(OSError, subprocess.CalledProcessError):
-        if (root / ".git").exists():
-            command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-            return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
-    return None
+    from mlflow.utils.git_utils import get_git_commit
+
+    root = Path(fraud_assets.__path__[0]).parent
+    return get_git_commit(str(root)) if (root / ".git").exists() else None

@@ -1,0 +1,298 @@
+"""The service as its callers see it: answers, refusals, limits; and that no body makes it fail."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fraud_assets.serve.journal import JournalError
+from fraud_assets.serve.service import Service
+from fraud_assets.silver.contract import FEATURE_NAMES
+from fraud_assets_tests.depth import cases
+from fraud_assets_tests.serve.conftest import Client, make_model, transaction
+from fraud_assets_tests.serve.test_records import RAW, RECORDS
+
+MakeClient = Callable[..., Client]
+
+
+def reasons(answer: tuple[int, Any]) -> tuple[int, list[str]]:
+    status, body = answer
+    return status, [error["reason"] for error in body["errors"]]
+
+
+def test_an_answer_has_score_reasons_version_and_the_eight_features(make_client: MakeClient):
+    status, answer = make_client().post(transaction())
+    assert status == 200
+    assert list(answer) == [
+        "TransactionID",
+        "fraud_score",
+        "is_anomaly",
+        "score_percentile",
+        "reasons",
+        "model_version",
+        *FEATURE_NAMES,
+    ]
+    assert answer["txn_count_5min"] == 1
+    assert answer["model_version"] == "1"
+    assert all(reason["text"] and reason["contribution"] < 0 for reason in answer["reasons"])
+
+
+def test_a_list_is_answered_in_its_order_and_each_sees_all_of_it(make_client: MakeClient):
+    rows = [transaction(TransactionID=f"T{n}", event_timestamp="2026-01-05T12:00:00Z") for n in range(3)]
+    status, answers = make_client().post(rows)
+    assert status == 200
+    assert [(one["TransactionID"], one["txn_count_5min"]) for one in answers] == [("T0", 3), ("T1", 3), ("T2", 3)]
+    assert make_client().post([]) == (200, [])
+
+
+def test_a_late_transaction_is_scored_by_its_own_time_from_what_is_known(make_client: MakeClient):
+    client = make_client()
+    client.post(transaction(TransactionID="A", event_timestamp="2026-01-05T12:00:00Z"))
+    client.post(transaction(TransactionID="C", event_timestamp="2026-01-05T12:04:00Z"))
+    _, late = client.post(transaction(TransactionID="B", event_timestamp="2026-01-05T12:02:00Z"))
+    _, after = client.post(transaction(TransactionID="D", event_timestamp="2026-01-05T12:05:00Z"))
+    assert (late["txn_count_5min"], after["txn_count_5min"]) == (2, 4)
+
+
+def test_an_id_seen_again_gets_its_first_answer_to_the_byte(make_client: MakeClient):
+    client = make_client()
+    first = client.post(transaction())
+    client.post(transaction(TransactionID="T2", event_timestamp="2026-01-05T11:59:00Z"))
+    client.application.service.model = make_model(version="2", seed=1)
+    assert client.post(transaction()) == first
+    assert client.post([transaction(), transaction()]) == (200, [first[1], first[1]])
+    # In one turn of the loop, before anything of it is durable.
+    other = transaction(TransactionID="T3")
+    [one, two] = client.posts([other, other])
+    assert one == two
+    assert client.application.service.windows.rows == 3
+
+
+def test_an_id_with_other_content_is_a_conflict_as_in_the_batch(make_client: MakeClient):
+    client = make_client()
+    client.post(transaction())
+    assert reasons(client.post(transaction(TransactionAmt=11))) == (409, ["conflicting_id"])
+
+
+def test_of_a_list_with_a_fault_nothing_is_accepted(make_client: MakeClient):
+    client = make_client()
+    rows = [transaction(), transaction(TransactionID="T2", card_id=""), transaction(TransactionID="T3")]
+    status, body = client.post(rows)
+    assert status == 422
+    assert [(error["index"], error["field"], error["reason"]) for error in body["errors"]] == [
+        (1, "card_id", "missing_card")
+    ]
+    rows[1] = transaction(TransactionID="T2", event_timestamp="2025-01-05T12:00:00Z")
+    assert reasons(client.post(rows)) == (422, ["time_outside_source"])
+    assert client.application.service.windows.rows == 0
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        ("2026-01-06T12:02:00Z", "time_in_future"),
+        ("2026-01-05T11:49:59Z", "too_late"),
+        ("0005-01-05T12:00:00Z", "too_late"),
+        ("2025-12-31T23:59:59Z", "too_late"),
+    ],
+)
+def test_a_time_that_no_window_is_kept_for_is_refused_in_words(make_client: MakeClient, time: str, reason: str):
+    client = make_client()
+    client.post(transaction())
+    assert reasons(client.post(transaction(TransactionID="T2", event_timestamp=time))) == (422, [reason])
+
+
+def test_a_raw_record_and_its_canonical_twin_have_one_answer(make_client: MakeClient):
+    client = make_client()
+    status, answer = client.post(RAW)
+    assert status == 200
+    assert client.post(transaction()) == (200, answer)
+
+
+def test_a_disk_that_refuses_is_said_and_nothing_of_the_group_is_known(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+):
+    client = make_client()
+    client.post(transaction())
+    service = client.application.service
+
+    def full() -> None:
+        raise JournalError("The journal cannot be written: No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.journal, "commit", full)
+        answers = client.posts([transaction(TransactionID=name) for name in ("T2", "T3")])
+    assert [reasons(answer) for answer in answers] == [(503, ["not_durable"])] * 2
+    service.journal._group, service.journal._group_size = [], 0
+    _, answer = client.post(transaction(TransactionID="T4"))
+    assert answer["txn_count_5min"] == 2
+
+
+def test_without_a_model_or_before_the_window_is_filled_nothing_is_scored(make_client: MakeClient):
+    client = make_client()
+    client.application.service.model = None
+    assert reasons(client.post(transaction())) == (503, ["not_ready"])
+    assert client.get("/ready")[0] == 503
+    client.application.service.model = make_model()
+    assert client.get("/ready")[0] == 200
+    client.application.is_filled = False
+    assert reasons(client.post(transaction())) == (503, ["not_ready"])
+    assert client.get("/health") == (200, b'{"status":"ok"}')
+
+
+def test_what_was_answered_before_a_restart_is_known_after_it(
+    make_service: Callable[..., Service], make_client: MakeClient
+):
+    from fraud_assets.serve.server import recall
+
+    client = make_client(make_service())
+    first = client.post(transaction())
+    restarted = make_service()
+    recall(restarted, restarted.journal._folder)
+    client = make_client(restarted)
+    assert client.post(transaction()) == first
+    assert client.post(transaction(TransactionID="T2"))[1]["txn_count_5min"] == 2
+
+
+def test_limits_end_in_statuses(make_client: MakeClient):
+    rows = [transaction(TransactionID=f"T{n}") for n in range(3)]
+    assert reasons(make_client(rows=2).post(rows)) == (413, ["too_many_rows"])
+    assert reasons(make_client(body_bytes=100).post(rows)) == (413, ["too_large"])
+    assert reasons(make_client(requests=0).post(rows)) == (503, ["overloaded"])
+    client = make_client(rows_per_second=3)
+    assert client.post(rows)[0] == 200
+    assert reasons(client.post(rows)) == (429, ["rate"])
+    assert reasons(make_client().post(rows, content_type="text/plain")) == (415, ["content_type"])
+
+
+def test_a_body_that_never_ends_costs_its_sender_only(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fraud_assets.serve.application.BODY_SECONDS", 0.05)
+    client = make_client()
+
+    async def never() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def half_and_whole() -> list[Any]:
+        return list(
+            await asyncio.gather(
+                client.call("POST", "/score", b"", {}, never), client.call("POST", "/score", transaction(), {})
+            )
+        )
+
+    assert [status for status, _ in asyncio.run(half_and_whole())] == [408, 200]
+
+
+def test_a_token_is_asked_for_where_transactions_or_figures_are(make_client: MakeClient):
+    client = make_client(token="0123456789abcdef")
+    assert reasons(client.post(transaction())) == (401, ["token"])
+    assert reasons(client.post(transaction(), authorization="Bearer 0123456789abcdeF")) == (401, ["token"])
+    assert client.post(transaction(), authorization="Bearer 0123456789abcdef")[0] == 200
+    assert client.get("/metrics")[0] == 401
+    assert client.get("/metrics", authorization="Bearer 0123456789abcdef")[0] == 200
+    assert client.get("/health")[0] == 200
+
+
+def test_the_header_that_a_proxy_spreads_by_must_be_the_card(make_client: MakeClient):
+    client = make_client(card_header="X-Card-Id")
+    card = "card 1/ä"
+    good = transaction(card_id=card)
+    assert reasons(client.post(good)) == (422, ["card_header"])
+    assert reasons(client.post(good, x_card_id="card-1")) == (422, ["card_header"])
+    assert client.post(good, x_card_id=quote(card, safe=""))[0] == 200
+    two = [transaction(TransactionID="T2", card_id=card), transaction(TransactionID="T3")]
+    assert reasons(client.post(two, x_card_id=quote(card, safe=""))) == (422, ["card_header"])
+
+
+def test_metrics_count_what_happened(make_client: MakeClient):
+    client = make_client()
+    client.post(transaction())
+    client.post(transaction(card_id=""))
+    text = client.get("/metrics")[1].decode()
+    for line in (
+        'fraud_requests_total{status="200"} 1.0',
+        'fraud_requests_total{status="422"} 1.0',
+        'fraud_refused_total{reason="missing_card"} 1.0',
+        "fraud_scored_total 1.0",
+        "fraud_window_transactions 1.0",
+        "fraud_ready 1.0",
+        "fraud_score_count 1.0",
+        "fraud_request_seconds_count 2.0",
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_defect_is_a_500_whose_log_holds_no_card(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    client, card = make_client(), "4711-0815"
+
+    def broken(_: object) -> None:
+        raise KeyError(card)
+
+    monkeypatch.setattr(client.application.service, "score", broken)
+    assert reasons(client.post(transaction(card_id=card))) == (500, ["internal_error"])
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "KeyError" in record.getMessage()
+    assert card not in record.getMessage()
+
+
+def test_other_paths_and_methods_are_refused(make_client: MakeClient):
+    client = make_client()
+    assert client.get("/score")[0] == 405
+    assert client.get("/nothing")[0] == 404
+    status, page = client.get("/")
+    assert status == 200
+    assert b"<form" in page
+
+
+def test_the_document_describes_what_is_answered(make_client: MakeClient):
+    client = make_client(card_header="X-Card-Id")
+    document = json.loads(client.get("/openapi.json")[1])
+    _, answer = client.post(transaction(), x_card_id="card-1")
+    described = document["components"]["schemas"]
+    assert list(described["Answer"]["properties"]) == list(answer)
+    assert set(described["CanonicalRecord"]["required"]) == set(transaction())
+    _, refused = client.post({}, x_card_id="card-1")
+    assert set(described["Fault"]["properties"]) == set(refused["errors"][0])
+    assert document["paths"]["/score"]["post"]["parameters"][0]["name"] == "X-Card-Id"
+
+
+LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
+JSON = st.recursive(LEAVES, lambda some: st.lists(some) | st.dictionaries(st.text(), some))
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    JSON.map(lambda value: json.dumps(value).encode()),
+    RECORDS.map(lambda changes: json.dumps(transaction(**changes)).encode()),
+    st.lists(RECORDS, max_size=3).map(lambda some: json.dumps([transaction(**one) for one in some]).encode()),
+    st.sampled_from([b"", b"[", b"[" * 5_000, b'{"a":' * 5_000, b"\xff", b"nul", b'{"a":1}{"b":2}', b"[[]]", b"\x00"]),
+)
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> Client:
+    return make_client()
+
+
+@given(bodies=st.lists(BODIES, min_size=1, max_size=4))
+@settings(max_examples=cases(80, 3_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_makes_the_service_fail(client: Client, bodies: list[bytes]):
+    for status, body in client.posts(bodies):
+        assert status in (200, 409, 422)
+        assert status == 200 or body["errors"]
+    # And goes on: everybody else is still answered.
+    assert client.post(transaction(TransactionID="after", event_timestamp="2026-01-06T12:00:00Z"))[0] == 200
+
+
+def test_a_large_lateness_is_a_matter_of_memory_alone(make_service: Callable[..., Service], make_client: MakeClient):
+    client = make_client(make_service(lateness=timedelta(days=2)))
+    client.post(transaction(event_timestamp="2026-01-06T11:00:00Z"))
+    assert client.post(transaction(TransactionID="T2", event_timestamp="2026-01-04T12:00:00Z"))[0] == 200
