@@ -19,7 +19,7 @@ from fraud_assets.assets.silver import quarantined_transactions, silver_transact
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.maintenance import build_maintenance_job, maintenance_schedule
 from fraud_assets.automation.notifications import build_notifications_sensor
-from fraud_assets.automation.sensors import build_sensors
+from fraud_assets.automation.sensors import WATCH_SECONDS, build_sensors
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
@@ -52,10 +52,12 @@ def build_definitions(
     *,
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
+    watch_seconds: float = WATCH_SECONDS,
 ) -> dg.Definitions:
     """Return the code location of one feed; `resources` take the place of those of the same name.
 
-    Stages with a table have the feed's partitions; `assets` are what the stages materialize.
+    Stages with a table have the feed's partitions; `assets` are what the stages materialize; a tick waits for
+    `watch_seconds` for a file to land.
     """
     platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
@@ -82,7 +84,12 @@ def build_definitions(
         schedules=[retraining_schedule, maintenance_schedule],
         sensors=[
             *build_sensors(
-                partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
+                partitions,
+                stages,
+                jobs,
+                rescore_days=settings.rescore_days,
+                alerts_per_day=settings.alerts_per_day,
+                watch_seconds=watch_seconds,
             ),
             build_notifications_sensor(platform),
         ],
