@@ -360,7 +360,7 @@ STAGES: Final = (
         made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version"),
     ),
 )
-"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores, nor
+"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores, or
 for a report; a report waits for what is due of its own partition, not for a feed that never rests."""
 
 
