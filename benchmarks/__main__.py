@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import features, formats, runs, scoring
+from benchmarks import features, formats, runs, scoring, serving
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
@@ -28,6 +28,8 @@ with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
     print("\n".join(as_lines(cold) + runs.cold_lines(imports)), flush=True)
     large = scoring_runs.large()
     print("\n".join(runs.partition_lines(large)), flush=True)
+    served = serving.measure(scoring_runs.folder)
+    print("\n".join(serving.lines(served)), flush=True)
 
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
 figures = {
@@ -37,6 +39,7 @@ figures = {
     "scoring": as_json(timings + cold),
     "imports": [asdict(one) for one in imports],
     "partition": [asdict(one) for one in large],
+    "serving": [asdict(one) for one in served],
 }
 report = Path("build", "bench.json")
 report.parent.mkdir(exist_ok=True)

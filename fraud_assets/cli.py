@@ -204,6 +204,18 @@ def incidents(send: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+@main.command("maintain")
+def maintain_platform() -> None:
+    """Remove what nobody needs any more, as maintenance_schedule does every day; changes no row."""
+    from fraud_assets.automation.maintenance import maintain
+
+    platform, now = _platform(), datetime.now(tz=UTC)
+    with _instance() as instance:
+        done = maintain(platform, instance, retention_hours=platform.settings.retention_hours, now=now)
+    for name, value in done.summary().items():
+        click.echo(f"{name:<20} {value:>15,}")
+
+
 @main.command()
 @click.argument("version")
 @_BY

@@ -94,7 +94,10 @@ class Due:
         key: the partition; empty where the stage has none.
         why: the reason, in words.
         cause: what of the state makes it due, as text; while that is the same, so is the need.
-        model_version: the version that scores or is evaluated.
+        model_version: the version that scores or is evaluated. Where one is known before a partition is built, the run
+            that builds it scores it, too.
+        is_correction: only files landed for a partition that was made before. Nothing waits for it, since a feed may
+            correct for ever.
     """
 
     stage: str
@@ -102,6 +105,7 @@ class Due:
     why: str
     cause: str
     model_version: str = ""
+    is_correction: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,10 @@ class Stage:
         table: address of the table whose partitions it makes; empty where it has no partitions.
         made_of: columns of that table that are constant in a partition and say what it was made of.
         sensor: name of the sensor that requests it.
-        waits_for: stages of which nothing may be due, in flight or open, before a sensor requests this one.
+        waits_for: stages of which nothing but corrections may be due, in flight or open, before a sensor requests this
+            one.
+        follows: the stage whose runs may go on with this one, for the same partitions.
+        goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
     """
 
     name: str
@@ -129,6 +136,8 @@ class Stage:
     made_of: tuple[str, ...] = ()
     sensor: Literal["landed_partitions_sensor", "unscored_partitions_sensor"] = "unscored_partitions_sensor"
     waits_for: tuple[str, ...] = ()
+    follows: str = ""
+    goes_on_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,15 @@ class Request:
         """What a person calls it."""
         first, last = self.keys[0], self.keys[-1]
         return " ".join(filter(None, (self.stage, first if first == last else f"{first}...{last}")))
+
+
+def with_following(stage: Stage, stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return a stage and the stages that follow it, in the order of the table."""
+    found = {stage.name: stage}
+    for other in stages:
+        if other.follows in found:
+            found[other.name] = other
+    return tuple(found.values())
 
 
 def requests(due: Iterable[Due], *, all_keys: Sequence[str]) -> tuple[Request, ...]:
@@ -189,19 +207,42 @@ def _request(items: Sequence[Due]) -> Request:
 # The stages, each from the state to what is due of it.
 
 
+_FILES: Final = "landed files"
+"""What of a partition's input a feed changes; the rest a person does."""
+
+
 def _due_silver(state: PlatformState) -> Iterator[Due]:
+    # Where no version may score, Silver is built alone.
+    no_prod = state.prod_version is None or state.prod_problem
+    version_of = (lambda _: "") if no_prod else _scoring_version(state, state.prod_version or "")
     for key, landed in sorted(state.landed.items()):
         before = state.silver.get(state.previous_key[key])
         tail = EMPTY_TAIL if before is None else before.of["tail_version"]
         if why := _why_silver(state.silver.get(key), landed, tail):
-            yield Due("silver", key, why, f"{landed} {tail}")
+            is_correction = why == f"{_FILES} changed"
+            yield Due("silver", key, why, f"{landed} {tail}", version_of(key), is_correction)
+
+
+def _scoring_version(state: PlatformState, prod: str) -> Callable[[str], str]:
+    """Return what gives the version by which a partition is scored.
+
+    A partition keeps its model version, also when it is corrected; only those of the latest days move to `prod`.
+    """
+    days = sorted({day_of(key) for key in state.silver}, reverse=True)
+    moving = set(days[: state.rescore_days])
+
+    def version_of(key: str) -> str:
+        scored = state.gold.get(key)
+        return prod if scored is None or day_of(key) in moving else scored.of["model_version"]
+
+    return version_of
 
 
 def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | None:
     if built is None:
         return "landed, not built yet"
     if built.of["input_version"] != str(landed):
-        words = {"files": "landed files", "source": "source file", "contract": "feature contract"}
+        words = {"files": _FILES, "source": "source file", "contract": "feature contract"}
         return f"{_changed(InputDigest.parse(built.of['input_version']), landed, words)} changed"
     if built.of["lookback_version"] != tail:
         return "the last five minutes of the partition before changed"
@@ -227,19 +268,17 @@ def _due_gold(state: PlatformState) -> Iterator[Due]:
     prod = state.prod_version
     if prod is None:
         return
-    days = sorted({day_of(key) for key in state.silver}, reverse=True)
-    moving = set(days[: state.rescore_days])
+    version_of = _scoring_version(state, prod)
     for key, built in sorted(state.silver.items()):
-        scored, silver = state.gold.get(key), built.of["silver_version"]
+        scored, silver, version = state.gold.get(key), built.of["silver_version"], version_of(key)
         if scored is None:
             if built.rows:
-                yield Due("gold", key, "built, not scored yet", silver, prod)
-            continue
-        version = scored.of["model_version"]
-        if day_of(key) in moving and version != prod:
-            yield Due("gold", key, f"@prod moved from version {version} to {prod}", silver, prod)
+                yield Due("gold", key, "built, not scored yet", silver, version)
+        elif scored.of["model_version"] != version:
+            yield Due(
+                "gold", key, f"@prod moved from version {scored.of['model_version']} to {version}", silver, version
+            )
         elif scored.of["silver_version"] != silver:
-            # A partition keeps its model version, also when it is corrected.
             yield Due("gold", key, "its Silver rows changed", silver, version)
 
 
@@ -312,6 +351,7 @@ SILVER: Final = Stage(
     table="silver.silver_transactions_base",
     made_of=("input_version", "lookback_version", "tail_version", "silver_version"),
     sensor="landed_partitions_sensor",
+    goes_on_in="landing_job",
 )
 
 STAGES: Final = (
@@ -332,6 +372,7 @@ STAGES: Final = (
         due=_due_gold,
         table="gold.fraud_predictions",
         made_of=("silver_version", "model_version"),
+        follows="silver",
     ),
     Stage(
         name="alerts",
@@ -360,8 +401,11 @@ STAGES: Final = (
         made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version"),
     ),
 )
-"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores, or
-for a report; a report waits for what is due of its own partition, not for a feed that never rests."""
+"""All kinds of work, in the order in which they are done.
+
+Nothing waits for the evaluation of a version that scores, nor for a report. A report waits for what is due of its own
+partition, not for a feed that never rests.
+"""
 
 
 def decide(state: PlatformState, stages: Iterable[Stage] = STAGES) -> Plan:

@@ -39,6 +39,7 @@ class TestPlatform:
     tracking_uri: str | None = None
     stages: tuple[Stage, ...] = WITHOUT_PAGES
     more_assets: tuple[dg.AssetsDefinition, ...] = ()
+    watch_seconds: float = 0
 
     @cached_property
     def settings(self) -> Settings:
@@ -57,7 +58,9 @@ class TestPlatform:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        return build_definitions(self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets))
+        return build_definitions(
+            self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets), watch_seconds=self.watch_seconds
+        )
 
     @property
     def lake(self) -> Lake:

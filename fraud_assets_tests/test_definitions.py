@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from fraud_assets.resources.tables import TABLES
 from fraud_assets.staleness import STAGES
 from fraud_assets_tests.platform import TestPlatform
 
@@ -33,8 +34,9 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     )
     seen = json.loads(done.stdout.splitlines()[-1])
 
-    heavy = {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise", "altair", "vl_convert"}
-    assert not heavy & set(seen["modules"])
+    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise", "altair", "vl_convert"} & set(
+        seen["modules"]
+    )
     assert list(tmp_path.iterdir()) == []
     data = [
         Path(name) for name in seen["opened"] if name.endswith((".toml", ".env", ".duckdb", ".db", ".csv", ".json"))
@@ -60,7 +62,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "fraud_report": "gold",
     }
     jobs = {job.name for job in definitions.jobs or []}
-    assert jobs == {"silver_job", "training_job", "scoring_job", "report_job"}
+    assert jobs == {"silver_job", "landing_job", "training_job", "scoring_job", "report_job"}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -103,6 +105,17 @@ def test_every_asset_says_what_it_is_and_who_owns_it(make_platform: Callable[...
         assert node.owners, key
         assert node.kinds, key
         assert not node.is_materializable or node.backfill_policy == dg.BackfillPolicy.single_run(), key
+
+
+def test_every_table_says_where_it_lies(make_platform: Callable[..., TestPlatform]) -> None:
+    platform = make_platform()
+    specs = {spec.key.to_user_string(): spec for spec in platform.definitions.resolve_all_asset_specs()}
+    addresses = {name: spec.metadata.get("dagster/table_name") for name, spec in specs.items()}
+    for table in TABLES:
+        for name in (name for name, address in addresses.items() if address == table.address):
+            uri = specs[name].metadata["dagster/uri"]
+            assert uri == f"file://{platform.data_dir}/lake/{table.group}/{table.name}"
+    assert {name for name, spec in specs.items() if "dagster/uri" not in spec.metadata} == {"fraud_isolation_forest"}
 
 
 @pytest.mark.parametrize(("grain", "count", "last"), [("daily", 40, "2026-02-09"), ("hourly", 960, "2026-02-09-23")])

@@ -2,10 +2,10 @@
 
 What is an incident: `fraud_assets.incidents`. Who was told: `fraud_assets.resources.notified`. Here stands only how
 the facts are had from Dagster and the platform. `fraud-assets incidents` has them the same way, without the daemon.
-See docs/adr/0017-one-message-an-incident.md.
+See docs/adr/0017-nobody-types-a-command.md.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,10 +15,11 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorType,
 
 from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import job_assets
-from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS, dead_runs_sensor
+from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
+from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents
@@ -28,7 +29,7 @@ from fraud_assets.resources.notified import Notified
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, PROMOTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.accounting import shares_over_limit
-from fraud_assets.staleness import PlatformState, decide
+from fraud_assets.staleness import PlatformState, Stage, decide
 
 SENSOR: Final = "notifications_sensor"
 
@@ -44,6 +45,30 @@ _BREAK_SECONDS: Final = 120
 
 _TIMES: Final = ("last_tick_timestamp", "last_tick_start_timestamp", "last_sensor_start_timestamp")
 """Fields of Dagster's record of a sensor that say when it was alive."""
+
+
+CHECK_KEYS: Final = [
+    key
+    for check in (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS)
+    for key in check.check_keys
+]
+"""The checks that run beside the assets and fail no run."""
+
+ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+"""States of a run that has ended."""
+
+
+def ended_run(run: dg.DagsterRun, stages: Sequence[Stage], keys: Iterable[str]) -> EndedRun:
+    """Return what an ended run was for: the stages all of whose assets it made, and which of `keys`."""
+    assets = {key.to_user_string() for key in run.asset_selection or job_assets(stages).get(run.job_name, ())}
+    return EndedRun(
+        run_id=run.run_id,
+        job=run.job_name,
+        stages=tuple(stage.name for stage in stages if {*stage.assets} <= assets),
+        keys=tuple(covered_keys(run.tags, keys)) or ("",),
+        failed=run.status == dg.DagsterRunStatus.FAILURE,
+        cause=run.tags.get(CAUSE_TAG, ""),
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +136,7 @@ class Watch:
     def _sensors(self, but: str) -> list[SensorTicks]:
         if self.instance.schedule_storage is None:  # An instance that forgets: no daemon has it.
             return []
-        watched = {*(stage.sensor for stage in self.platform.stages), dead_runs_sensor.name, SENSOR} - {but}
+        watched = {*(stage.sensor for stage in self.platform.stages), "dead_runs_sensor", SENSOR} - {but}
         return [
             SensorTicks(state.name, state.is_running, *self._ticks(state))
             for state in self.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
@@ -128,28 +153,13 @@ class Watch:
         return datetime.fromtimestamp(max(filter(None, times), default=0.0), tz=UTC), error
 
     def _runs(self, state: PlatformState) -> list[EndedRun]:
-        of_job, keys = job_assets(self.platform.stages), sorted({*state.landed, *state.silver})
-        over = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-        ended = []
-        for run in self.instance.get_runs(dg.RunsFilter(statuses=over), limit=_LATE_RUNS):
-            assets = {key.to_user_string() for key in run.asset_selection or of_job.get(run.job_name, ())}
-            ended.append(
-                EndedRun(
-                    run_id=run.run_id,
-                    job=run.job_name,
-                    stages=tuple(stage.name for stage in self.platform.stages if {*stage.assets} <= assets),
-                    keys=tuple(covered_keys(run.tags, keys)) or ("",),
-                    failed=run.status == dg.DagsterRunStatus.FAILURE,
-                    cause=run.tags.get(CAUSE_TAG, ""),
-                )
-            )
-        return ended
+        keys = sorted({*state.landed, *state.silver})
+        late = self.instance.get_runs(dg.RunsFilter(statuses=ENDED), limit=_LATE_RUNS)
+        return [ended_run(run, self.platform.stages, keys) for run in late]
 
     def _failed_checks(self) -> Mapping[str, str]:
         """Return what the checks say that found an error when they ran last: Dagster fails no run for them."""
-        checks = (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS)
-        keys = [key for check in checks for key in check.check_keys]
-        latest = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        latest = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(CHECK_KEYS)
         found = {}
         for key, record in latest.items():
             event = record.event and record.event.dagster_event

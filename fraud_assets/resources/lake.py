@@ -33,11 +33,11 @@ from fraud_assets.sql import duckdb_type, identifier, literal
 BATCH_ROWS: Final = 65_536
 """Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
 
-_FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
+FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
 """How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
 given up: constant columns keep theirs, columns of which no two values are alike do not pay for one."""
 
-_FILE_BYTES: Final = 64 * 2**20
+FILE_BYTES: Final = 64 * 2**20
 """About the size at which another file is begun: the writer holds one file until it is whole."""
 
 # Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
@@ -112,12 +112,23 @@ class Lake(dg.ConfigurableResource):
 
         By default it is over all partitions, of the latest version.
         """
-        wanted = None if keys is None else set(keys)
-        files = [
-            f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
-            for added in self._files(table, version=version)
-            if wanted is None or added[f"partition.{table.partition_by}"] in wanted
-        ]
+        files = self._paths(table, version)
+        wanted = files if keys is None else set(keys)
+        return self._over(table, [path for key, paths in files.items() if key in wanted for path in paths])
+
+    def select_each(self, table: Table, keys: Iterable[str]) -> dict[str, str]:
+        """Return for each partition what `select` gives, all of the same version; the table is opened once."""
+        files = self._paths(table)
+        return {key: self._over(table, files.get(key, [])) for key in keys}
+
+    def _paths(self, table: Table, version: int | None = None) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for added in self._files(table, version=version):
+            path = f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
+            paths.setdefault(added[f"partition.{table.partition_by}"], []).append(path)
+        return paths
+
+    def _over(self, table: Table, files: Sequence[str]) -> str:
         if not files:
             typed = (f"NULL::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in table.schema)
             return f"(SELECT {', '.join(typed)} WHERE false)"
@@ -151,29 +162,42 @@ class Lake(dg.ConfigurableResource):
     def replace_partition(
         self, table: Table, key: str, rows: pa.RecordBatchReader | pa.Table, *, provenance: Mapping[str, str]
     ) -> None:
-        """Replace one partition whole, all or nothing; no row empties it. The table is made on first use.
+        """Replace one partition whole, as `replace_partitions` does."""
+        self.replace_partitions(table, [key], rows, provenance=provenance)
+
+    def replace_partitions(
+        self,
+        table: Table,
+        keys: Sequence[str],
+        rows: pa.RecordBatchReader | pa.Table,
+        *,
+        provenance: Mapping[str, str],
+    ) -> None:
+        """Replace partitions whole, all of them or none; one without rows is emptied. The table is made on first use.
 
         The rows have exactly the table's columns. The provenance (run id, code version, model version) goes into the
         commit's metadata.
 
         Raises:
-            PartitionConflictError: another writer replaced the same partition meanwhile.
+            PartitionConflictError: another writer replaced one of the partitions meanwhile.
             LakeError: the data directory cannot be written.
         """
+        listed = ", ".join(map(literal, keys))
         with _writing(self.location(table)), prefetched(rows) as stream:
             try:
                 write_deltalake(
                     self._prepare(table),
                     stream,
                     mode="overwrite",
-                    predicate=f"{table.partition_by} = {literal(key)}",
-                    writer_properties=_FILES,
-                    target_file_size=_FILE_BYTES,
+                    predicate=f"{table.partition_by} IN ({listed})",
+                    writer_properties=FILES,
+                    target_file_size=FILE_BYTES,
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
                 )
             except CommitFailedError as error:
+                which = "...".join(sorted({keys[0], keys[-1]}))
                 raise PartitionConflictError(
-                    f"{table.address}, {key}: another run wrote it meanwhile. Run again."
+                    f"{table.address}, {which}: another run wrote it meanwhile. Run again."
                 ) from error
 
     # What readers open

@@ -173,8 +173,9 @@ def state_of(
 
 def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
     state = state_of(lake, tmp_path, prod=None)
-    made = {"silver": {}, "gold": {}, "alerts": {}, "report": {}}
-    assert state == PlatformState({}, made, {}, None, silver_data_digest({}))
+    assert state == PlatformState(
+        {}, {"silver": {}, "gold": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({})
+    )
     assert decide(state).due == ()
     assert not Path(lake.data_dir).exists()
 

@@ -6,6 +6,7 @@ fetching a version's files and comparing them with what was registered (`registr
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +52,19 @@ class LocalScorers:
             if (self.folder / version).exists():
                 (self.folder / version).rename(Path(scratch) / "old")
             copy.rename(self.folder / version)
+
+    def keep_only(self, versions: Collection[str]) -> int:
+        """Remove the copies of other versions, and what killed processes left; return how many folders went.
+
+        A version that is needed again is copied again.
+        """
+        if not self.folder.is_dir():
+            return 0
+        with FileLock(self.folder / ".lock"):
+            others = [one for one in self.folder.iterdir() if one.is_dir() and one.name not in versions]
+            for folder in others:
+                shutil.rmtree(folder, ignore_errors=True)
+        return len(others)
 
     def _origin(self, version: str, copy: Path) -> dict[str, str]:
         return {
