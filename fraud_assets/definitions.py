@@ -14,6 +14,7 @@ from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.report import fraud_report
+from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.maintenance import build_maintenance_job, maintenance_schedule
@@ -39,6 +40,7 @@ ASSETS = (
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,
+    alert_reviews,
     fraud_report,
 )
 """Every asset of the code location, from landing to the report."""

@@ -60,6 +60,8 @@ class PlatformState:
         prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
         prod_problem: why the version behind @prod cannot score; empty where it can.
         alerts_per_day: how many alerts analysts can look at on a day.
+        reviews_read: digest of the review files that were read; empty where there were none.
+        reviews_landed: digest of those that landed; empty where there are none.
     """
 
     landed: Mapping[str, InputDigest]
@@ -73,6 +75,8 @@ class PlatformState:
     prod_taken_away: bool = False
     prod_problem: str = ""
     alerts_per_day: int = 100
+    reviews_read: str = ""
+    reviews_landed: str = ""
 
     @property
     def silver(self) -> Mapping[str, Made]:
@@ -302,6 +306,11 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
             yield Due("alerts", key, "its scores are gone", f"{made.of} gone")
 
 
+def _due_reviews(state: PlatformState) -> Iterator[Due]:
+    if state.reviews_landed != state.reviews_read:
+        yield Due("reviews", "", "files of reviews landed or changed", state.reviews_landed or "none")
+
+
 def _due_report(state: PlatformState) -> Iterator[Due]:
     not_yet = {item.key for due in (_due_silver, _due_gold, _due_alerts) for item in due(state)}
     # A partition of which every row was refused has no scores: its page says so.
@@ -336,7 +345,11 @@ def _due_evaluation(state: PlatformState) -> Iterator[Due]:
     found = state.evaluation
     if found is None or found.evaluated_on == found.now or any(_due_model(state)):  # A training evaluates.
         return
-    words = {"files": "labels landed or changed", "partitions": "evaluated partitions changed"}
+    words = {
+        "files": "labels landed or changed",
+        "partitions": "evaluated partitions changed",
+        "reviews": "reviews landed or changed",
+    }
     what = _changed(found.evaluated_on, found.now, words)
     why = f"{what} since version {found.model_version} was evaluated"
     yield Due("evaluation", "", why, str(found.now), found.model_version)
@@ -384,12 +397,19 @@ STAGES: Final = (
         made_of=("silver_version", "model_version", "alerts_per_day"),
     ),
     Stage(
+        name="reviews",
+        does="Reads what analysts decided about alerts.",
+        job="review_job",
+        assets=("alert_reviews",),
+        due=_due_reviews,
+    ),
+    Stage(
         name="evaluation",
         does="Measures the latest version again, on labels that landed late; trains and promotes nothing.",
         job="training_job",
         assets=("evaluation_metrics",),
         due=_due_evaluation,
-        waits_for=("silver",),
+        waits_for=("silver", "reviews"),
     ),
     Stage(
         name="report",

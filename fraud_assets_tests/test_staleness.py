@@ -366,7 +366,8 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    assert [stage.name for stage in STAGES] == ["silver", "model", "gold", "alerts", "evaluation", "report"]
+    names = ["silver", "model", "gold", "alerts", "reviews", "evaluation", "report"]
+    assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}
 

@@ -20,7 +20,7 @@ import dagster as dg
 import duckdb
 from filelock import FileLock
 
-from fraud_assets.digests import DIGITS, digest_file
+from fraud_assets.digests import DIGITS, digest_file, digest_lines
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.files import replacing
 from fraud_assets.partition_keys import KEY_FORMATS, bounds
@@ -33,6 +33,9 @@ from fraud_assets.silver.splitting import partition_keys, split
 
 LABELS_FOLDER: Final = "labels"
 """Folder of late labels under landing/; never a partition."""
+
+REVIEWS_FOLDER: Final = "reviews"
+"""Folder of analysts' decisions under landing/; never a partition."""
 
 _NAMED: Final = 3
 """Paths that a person would still copy from a message."""
@@ -78,6 +81,7 @@ class Landing:
     partitions: Mapping[str, tuple[LandedFile, ...]]
     notes: tuple[str, ...] = ()
     labels: tuple[LandedFile, ...] = ()
+    reviews: tuple[LandedFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,23 @@ class LandingZone(dg.ConfigurableResource):
         record_grain(Path(self.data_dir), self.source)
         return self._look([LABELS_FOLDER] if (self.folder / LABELS_FOLDER).exists() else []).labels
 
+    def review_files(self) -> tuple[LandedFile, ...]:
+        """Return the files of analysts' decisions in the order in which they landed; there may be none."""
+        record_grain(Path(self.data_dir), self.source)
+        return self._look([REVIEWS_FOLDER] if (self.folder / REVIEWS_FOLDER).exists() else []).reviews
+
+    def land_review(self, text: str) -> tuple[str, bool]:
+        """Land decisions as a CSV file named by the digest of its text; return its name, and whether it is new."""
+        folder = self.folder / REVIEWS_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        record_grain(Path(self.data_dir), self.source)
+        target = folder / f"{digest_lines([text])}.csv"
+        is_new = not target.exists()
+        if is_new:
+            with replacing(target) as fresh:
+                fresh.write_text(text, encoding="utf-8", newline="")
+        return f"{REVIEWS_FOLDER}/{target.name}", is_new
+
     def look(self, *, only_stable: bool = False, remember: bool = True) -> Landing:
         """Return all that landed; unless it shall be remembered, this look does not count as the last one.
 
@@ -207,7 +228,8 @@ class LandingZone(dg.ConfigurableResource):
         if advice := self.source.outside_advice(outside):
             notes.append(f"landing: {advice}")
         labels = partitions.pop(LABELS_FOLDER, ())
-        return Landing(partitions=partitions, notes=tuple(notes), labels=labels)
+        reviews = partitions.pop(REVIEWS_FOLDER, ())
+        return Landing(partitions=partitions, notes=tuple(notes), labels=labels, reviews=reviews)
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[float], bool]]:
@@ -242,10 +264,10 @@ class LandingZone(dg.ConfigurableResource):
         return not any(map(_is_ignored, path.relative_to(self.folder).parts))
 
     def _why_no_partition(self, name: str) -> str | None:
-        """Say why what lies in landing is neither labels nor a partition that can be built now, or None."""
+        """Say why what lies in landing is neither labels, reviews nor a partition that can be built now, or None."""
         if not (self.folder / name).is_dir():
             return "is in no partition's folder; `fraud-assets land FILE` splits a file into partitions"
-        return None if name == LABELS_FOLDER else self._why_no_key(name)
+        return None if name in (LABELS_FOLDER, REVIEWS_FOLDER) else self._why_no_key(name)
 
     def _why_no_key(self, name: str) -> str | None:
         grain = self.source.partitions.grain
