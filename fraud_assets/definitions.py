@@ -14,11 +14,12 @@ from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.report import fraud_report
+from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.maintenance import build_maintenance_job, maintenance_schedule
 from fraud_assets.automation.notifications import build_notifications_sensor
-from fraud_assets.automation.sensors import build_sensors
+from fraud_assets.automation.sensors import WATCH_SECONDS, build_sensors
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
@@ -39,6 +40,7 @@ ASSETS = (
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,
+    alert_reviews,
     fraud_report,
 )
 """Every asset of the code location, from landing to the report."""
@@ -50,10 +52,12 @@ def build_definitions(
     *,
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
+    watch_seconds: float = WATCH_SECONDS,
 ) -> dg.Definitions:
     """Return the code location of one feed; `resources` take the place of those of the same name.
 
-    Stages with a table have the feed's partitions; `assets` are what the stages materialize.
+    Stages with a table have the feed's partitions; `assets` are what the stages materialize; a tick waits for
+    `watch_seconds` for a file to land.
     """
     platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
@@ -64,7 +68,7 @@ def build_definitions(
     late_after = platform.source.partitions.late_after
 
     def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
-        if table := tables.get(spec.metadata.get("dagster/table_name")):
+        if table := tables.get(spec.metadata.get("dagster/table_name", "")):
             location = Path(platform.lake.location(table)).as_uri()
             spec = spec.replace_attributes(metadata={**spec.metadata, "dagster/uri": location})
         if spec.key in {*partitioned, quarantined_transactions.key}:
@@ -80,7 +84,12 @@ def build_definitions(
         schedules=[retraining_schedule, maintenance_schedule],
         sensors=[
             *build_sensors(
-                partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
+                partitions,
+                stages,
+                jobs,
+                rescore_days=settings.rescore_days,
+                alerts_per_day=settings.alerts_per_day,
+                watch_seconds=watch_seconds,
             ),
             build_notifications_sensor(platform),
         ],

@@ -18,7 +18,7 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
-from fraud_assets.staleness import STAGES, PlatformState, Stage, decide
+from fraud_assets.staleness import STAGES, Plan, PlatformState, Stage, decide
 
 FIRST_DAY = date(2026, 1, 1)
 
@@ -39,6 +39,7 @@ class TestPlatform:
     tracking_uri: str | None = None
     stages: tuple[Stage, ...] = WITHOUT_PAGES
     more_assets: tuple[dg.AssetsDefinition, ...] = ()
+    watch_seconds: float = 0
 
     @cached_property
     def settings(self) -> Settings:
@@ -57,7 +58,9 @@ class TestPlatform:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        return build_definitions(self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets))
+        return build_definitions(
+            self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets), watch_seconds=self.watch_seconds
+        )
 
     @property
     def lake(self) -> Lake:
@@ -89,6 +92,10 @@ class TestPlatform:
 
     def state(self) -> PlatformState:
         return self.platform.state(self.landing_zone.look())
+
+    def plan(self) -> Plan:
+        """What is due now, of its own stages, and what waits for a person."""
+        return decide(self.state(), self.stages)
 
     def rows(self, query: str, **tables: Table) -> list[tuple[Any, ...]]:
         """Query tables by the names given: rows("SELECT count(*) FROM {gold}", gold=PREDICTIONS)."""

@@ -34,7 +34,9 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     )
     seen = json.loads(done.stdout.splitlines()[-1])
 
-    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise", "altair", "vl_convert"} & set(seen["modules"])
+    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise", "altair", "vl_convert"} & set(
+        seen["modules"]
+    )
     assert list(tmp_path.iterdir()) == []
     data = [
         Path(name) for name in seen["opened"] if name.endswith((".toml", ".env", ".duckdb", ".db", ".csv", ".json"))
@@ -57,10 +59,11 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "prod_model": "model",
         "fraud_predictions": "gold",
         "fraud_alerts": "gold",
+        "alert_reviews": "gold",
         "fraud_report": "gold",
     }
     jobs = {job.name for job in definitions.jobs or []}
-    assert jobs == {"silver_job", "training_job", "scoring_job", "report_job"}
+    assert jobs == {"silver_job", "landing_job", "training_job", "scoring_job", "review_job", "report_job"}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -90,6 +93,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
         "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
+        "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
         "fraud_report": {"fraud_alerts", "evaluation_metrics"},
     }
 

@@ -72,27 +72,27 @@ def test_nothing_is_due_when_nothing_landed() -> None:
     [
         pytest.param(
             {"silver": {}, "gold": {}},
-            [("silver", "2026-01-05", "landed, not built yet", "")],
+            [("silver", "2026-01-05", "landed, not built yet", "1")],
             id="a landed day is built",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(files="FILES")}},
-            [("silver", "2026-01-05", "landed files changed", "")],
+            [("silver", "2026-01-05", "landed files changed", "1")],
             id="files",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(source="SOURCE")}},
-            [("silver", "2026-01-05", "source file changed", "")],
+            [("silver", "2026-01-05", "source file changed", "1")],
             id="source",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(contract="CONTRACT")}},
-            [("silver", "2026-01-05", "feature contract changed", "")],
+            [("silver", "2026-01-05", "feature contract changed", "1")],
             id="contract",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(files="FILES", contract="CONTRACT")}},
-            [("silver", "2026-01-05", "landed files and feature contract changed", "")],
+            [("silver", "2026-01-05", "landed files and feature contract changed", "1")],
             id="two parts of the input",
         ),
         pytest.param(
@@ -101,12 +101,12 @@ def test_nothing_is_due_when_nothing_landed() -> None:
                 "silver": {"2026-01-05": silver(), "2026-01-06": silver(lookback_version="t before")},
                 "gold": {"2026-01-05": gold(), "2026-01-06": gold()},
             },
-            [("silver", "2026-01-06", "the last five minutes of the partition before changed", "")],
+            [("silver", "2026-01-06", "the last five minutes of the partition before changed", "1")],
             id="the partition before",
         ),
         pytest.param(
             {"silver": {"2026-01-05": silver(lookback_version="t")}},
-            [("silver", "2026-01-05", "the last five minutes of the partition before changed", "")],
+            [("silver", "2026-01-05", "the last five minutes of the partition before changed", "1")],
             id="the partition before is gone",
         ),
         pytest.param(
@@ -261,6 +261,22 @@ def test_a_request_is_a_contiguous_range_of_one_stage() -> None:
     assert [request.label for request in made] == ["silver 2026-01-01...2026-01-02", "silver 2026-01-04...2026-01-05"]
 
 
+def test_what_is_built_is_scored_in_the_same_run_by_the_version_that_scores_it_then() -> None:
+    changed = LANDED._replace(files="FILES")
+    plan = due(
+        landed={"2026-01-05": changed, "2026-01-06": changed},
+        gold={"2026-01-05": gold(model_version="7")},
+        prod_version="8",
+    )
+    assert [(key, version) for _, key, _, version in plan] == [("2026-01-05", "7"), ("2026-01-06", "8")]
+
+
+def test_where_the_version_behind_prod_cannot_score_silver_is_built_alone() -> None:
+    changed = {"landed": {"2026-01-05": LANDED._replace(files="FILES")}}
+    assert [version for *_, version in due(prod_problem="it is gone", **changed)] == [""]
+    assert [version for *_, version in due(prod_version=None, prod_taken_away=True, **changed)] == [""]
+
+
 def test_a_request_is_of_one_model_version() -> None:
     versions = ["1", "2", "2", "1", "1"]
     made = requests(
@@ -350,7 +366,8 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    assert [stage.name for stage in STAGES] == ["silver", "model", "gold", "alerts", "evaluation", "report"]
+    names = ["silver", "model", "gold", "alerts", "reviews", "evaluation", "report"]
+    assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}
 
@@ -479,9 +496,15 @@ class World:
             elif request.stage == "report":
                 self.report(key)
             else:
-                self.score(key, request.model_version)
-                if self.chance.random() < 0.8:  # The run may die between the two.
-                    self.list_alerts(key)
+                self.score_and_list(key, request.model_version)
+        if request.stage == "silver" and request.model_version and self.chance.random() < 0.8:  # else it died between
+            for key in request.keys:
+                self.score_and_list(key, request.model_version)
+
+    def score_and_list(self, key: str, version: str) -> None:
+        self.score(key, version)
+        if self.chance.random() < 0.8:  # The run may die between the two.
+            self.list_alerts(key)
 
     def build(self, day: str) -> None:
         before = self.silver.get((date.fromisoformat(day) - timedelta(days=1)).isoformat())

@@ -51,7 +51,7 @@ def main() -> None:
         for command in ("simulate --days 30 --dirt", "run"):
             subprocess.run(["fraud-assets", *command.split()], cwd=folder, env=environment, check=True)
 
-        report(open_page(browser, width=1200, height=1000), folder / "data/simulated/reports")
+        report(open_page(browser, width=1200, height=1500), folder / "data/simulated/reports")
 
         port = a_free_port()
         dagster = f"http://127.0.0.1:{port}"

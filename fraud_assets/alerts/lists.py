@@ -22,7 +22,7 @@ from fraud_assets.model.attribution import Attribution
 from fraud_assets.model.scorer import Scorer
 from fraud_assets.partition_keys import Grain, bounds, day_of, key_of
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.sql import duckdb_type
+from fraud_assets.sql import rows_as
 
 _ALERTED, _USUAL, _ALERTS = (
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("alerted.sql", "usual.sql", "alerts.sql")
@@ -126,9 +126,9 @@ def list_alerts(
         },
     )
     return AlertList(
-        alerts=_table(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
-        withdrawn=_table(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
-        summary=_table(con, "SELECT {} FROM alert_list", LISTS_SCHEMA),
+        alerts=rows_as(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
+        withdrawn=rows_as(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
+        summary=rows_as(con, "SELECT {} FROM alert_list", LISTS_SCHEMA),
     )
 
 
@@ -206,10 +206,3 @@ def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer | None, of_everybod
         "CREATE OR REPLACE TEMP TABLE told AS FROM (SELECT unnest(json_transform($told, $shape), max_depth := 2))",
         {"told": json.dumps(told), "shape": json.dumps(shape)},
     )
-
-
-def _table(con: DuckDBPyConnection, query: str, schema: pa.Schema) -> pa.Table:
-    """Return the answer of a query in exactly the columns of a schema."""
-    columns = (f'{field.name}::{duckdb_type(field.type)} AS "{field.name}"' for field in schema)
-    rows = con.sql(query.format(", ".join(columns))).to_arrow_reader().read_all()
-    return pa.Table.from_arrays([rows[field.name].cast(field.type) for field in schema], schema=schema)

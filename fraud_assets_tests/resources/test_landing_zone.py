@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,44 @@ def test_a_file_counts_at_the_second_look(zone: LandingZone) -> None:
     second = zone.look(only_stable=True)
     assert [file.digest for file in second.partitions["2026-01-05"]] == ["73cb3858a687a849"]
     assert second.notes == ()
+
+
+def test_a_file_that_was_renamed_into_place_counts_at_once(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/a.csv.part")
+    time.sleep(0.05)  # more than the system's clock for files is coarse
+    path.rename(path.with_suffix(""))
+    assert names(zone, only_stable=True) == {"2026-01-05": ["a.csv"]}
+
+
+def test_a_file_that_is_named_by_its_content_counts_once_it_is_whole(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/3e23e8160039594a.csv", b"half")
+    assert zone.look(only_stable=True).partitions == {}
+    path.write_bytes(b"b")
+    assert names(zone, only_stable=True) == {"2026-01-05": ["3e23e8160039594a.csv"]}
+
+
+def test_a_file_that_was_renamed_and_is_written_again_waits(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/a.csv.part")
+    time.sleep(0.05)
+    path = path.rename(path.with_suffix(""))
+    with path.open("ab") as opened:
+        opened.write(b"more")
+    assert zone.look(only_stable=True).partitions == {}
+
+
+def test_who_watches_learns_of_a_file_that_landed_and_of_none_that_is_being_written(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    with zone.watched() as landed:
+        path = drop(zone, "2026-01-05/.b.csv.tmp")
+        assert not landed(0.5)
+        path.rename(path.with_name("b.csv"))
+        assert landed(60)
+
+
+def test_where_there_is_no_folder_nobody_waits(zone: LandingZone, tmp_path: Path) -> None:
+    zone = zone.model_copy(update={"data_dir": str(tmp_path / "nowhere")})
+    with zone.watched() as landed:
+        assert not landed(3600)
 
 
 def test_a_file_that_grows_starts_again(zone: LandingZone) -> None:

@@ -15,6 +15,7 @@ from fraud_assets.resources.tables import (
     PARTITION_BUILDS,
     PREDICTIONS,
     PROMOTIONS,
+    REPORTS,
     SILVER_TRANSACTIONS,
     Table,
 )
@@ -172,7 +173,9 @@ def state_of(
 
 def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
     state = state_of(lake, tmp_path, prod=None)
-    assert state == PlatformState({}, {"silver": {}, "gold": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({}))
+    assert state == PlatformState(
+        {}, {"silver": {}, "gold": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({})
+    )
     assert decide(state).due == ()
     assert not Path(lake.data_dir).exists()
 
@@ -303,9 +306,11 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     scored = {"silver_version": built["silver_version"], "model_version": "2"}
     put(lake, PREDICTIONS, "2026-01-05", scored)
     put(lake, ALERT_LISTS, "2026-01-05", {**scored, "alerts_per_day": 100})
-    put_evaluation(lake, "2", None, evaluated_labels_digest([], {}, None))
+    evaluated = evaluated_labels_digest([], {}, None)
+    put(lake, REPORTS, "2026-01-05", {**scored, "alerts_per_day": 100, "evaluation_version": str(evaluated)})
+    put_evaluation(lake, "2", None, evaluated)
     put_evaluation(lake, "1", None, LabelsDigest("of an", "older version"))
-    assert {item.stage for item in decide(state_of(lake, tmp_path, prod="2")).due} == {"report"}
+    assert decide(state_of(lake, tmp_path, prod="2")).due == ()
     labels = Path(lake.data_dir) / "landing" / "labels" / "a.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text("TransactionID,isFraud\n1,1\n")
