@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import attribution, features, formats, runs, scoring, serving
+from benchmarks import attribution, backlog, features, formats, latency, runs, scoring, serving
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
@@ -33,6 +33,10 @@ with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
     print("\n".join(runs.partition_lines(large)), flush=True)
     served = serving.measure(scoring_runs.folder)
     print("\n".join(serving.lines(served)), flush=True)
+landings = latency.measure()
+print("\n".join(latency.lines(landings)), flush=True)
+backlogs = backlog.measure()
+print("\n".join(backlog.lines(backlogs)), flush=True)
 
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
 figures = {
@@ -43,6 +47,8 @@ figures = {
     "imports": [asdict(one) for one in imports],
     "partition": [asdict(one) for one in large],
     "serving": [asdict(one) for one in served],
+    "latency": [asdict(one) for one in landings],
+    "backlog": [asdict(one) for one in backlogs],
 }
 report = Path("build", "bench.json")
 report.parent.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
-from fraud_assets.staleness import STAGES, PlatformState, Stage, decide
+from fraud_assets.staleness import STAGES, Plan, PlatformState, Stage, decide
 
 FIRST_DAY = date(2026, 1, 1)
 
@@ -92,6 +92,10 @@ class TestPlatform:
 
     def state(self) -> PlatformState:
         return self.platform.state(self.landing_zone.look())
+
+    def plan(self) -> Plan:
+        """What is due now, of its own stages, and what waits for a person."""
+        return decide(self.state(), self.stages)
 
     def rows(self, query: str, **tables: Table) -> list[tuple[Any, ...]]:
         """Query tables by the names given: rows("SELECT count(*) FROM {gold}", gold=PREDICTIONS)."""

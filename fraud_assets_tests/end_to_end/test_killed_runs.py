@@ -20,7 +20,6 @@ from fraud_assets.gold.predictions import score_partition
 from fraud_assets.resources.lake import BATCH_ROWS
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
-from fraud_assets.staleness import decide
 from fraud_assets_tests.automation.test_sensors import landed, run_requested, unscored
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.killed import STEPS, killed_at
@@ -77,11 +76,11 @@ def settle(platform: TestPlatform) -> None:
         platform.instance.report_run_failed(run)
     for _ in range(12):
         requests = [*landed(platform)[0], *unscored(platform)[0]]
-        if not requests and decide(platform.state()).due == ():
+        if not requests and platform.plan().due == ():
             break
         for request in requests:
             run_requested(platform, request)
-    assert decide(platform.state()).due == ()
+    assert platform.plan().due == ()
     assert platform.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)) == []
     assert list((platform.data_dir / ".runs").glob("*")) == []
     assert list(platform.data_dir.glob(".fraud.duckdb.*.tmp*")) == []
