@@ -25,6 +25,7 @@ from fraud_assets.report.facts import (
     Drift,
     Model,
     Note,
+    Outcome,
     PartitionFigures,
     Report,
     ScoreDistribution,
@@ -37,6 +38,7 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
+    ALERT_REVIEWS,
     ALERTS,
     EVALUATION_METRICS,
     PARTITION_BUILDS,
@@ -100,7 +102,7 @@ class ReportInputs:
             as_of=as_of,
             figures=figures,
             alert_limit=listed.get("alerts_per_day", self.alerts_per_day),
-            cards=queries.read_cards(con, lake.select(ALERTS, keys=[key]), outcomes={}),
+            cards=queries.read_cards(con, lake.select(ALERTS, keys=[key]), outcomes=self._outcomes(con)),
             bursts=listed.get("bursts_of_small_alike", 0),
             withdrawn=queries.read_withdrawn(con, lake.select(WITHDRAWN_ALERTS, keys=[key])),
             history=history,
@@ -117,7 +119,7 @@ class ReportInputs:
             ),
             stages=tuple(self._stages(con, key, builds, figures)),
             checks=checks,
-            reviews=None,
+            reviews=queries.read_reviews(con, lake.select(ALERT_REVIEWS), lake.select(ALERTS)),
             model=self._model(figures.model_version, facts),
             notes=tuple(self._notes(key, listed, facts, checks)),
             versions=tuple(
@@ -126,6 +128,9 @@ class ReportInputs:
                 if (version := lake.version(table)) is not None
             ),
         )
+
+    def _outcomes(self, con: DuckDBPyConnection) -> dict[str, Outcome]:
+        return dict(con.execute(f"SELECT TransactionID, outcome FROM {self.lake.select(ALERT_REVIEWS)}").fetchall())
 
     def made_of(self, key: str) -> dict[str, Any]:
         """Return what a page that is read from now on shows at least; the columns that `staleness` compares."""

@@ -67,8 +67,9 @@ def test_another_number_of_alerts_a_day_makes_lists_and_nothing_else(scored_plat
     settings = scored_platform.settings.model_copy(update={"alerts_per_day": 3})
     platform = replace(scored_platform)
     platform.__dict__["settings"] = settings
-    [step] = platform.run()
+    step, report = platform.run()
     assert (step.request.stage, len(step.request.keys), step.problem) == ("alerts", 6, "")
+    assert (report.request.stage, report.problem) == ("report", "")
     assert {alerts for (alerts,) in platform.rows("SELECT alerts FROM {lists}", lists=ALERT_LISTS)} == {3}
     assert decide(platform.state()).due == ()
 
@@ -98,7 +99,13 @@ def test_a_spreadsheet_goes_out_and_comes_back_with_decisions(
     assert "landed before" in command("review", sheet_file, "--by", "Bob")
 
     steps = scored_platform.run()
-    assert [(step.request.stage, step.problem) for step in steps] == [("reviews", ""), ("evaluation", "")]
+    assert [(step.request.stage, step.problem) for step in steps] == [
+        ("reviews", ""),
+        ("evaluation", ""),
+        ("report", ""),
+    ]
+    [page] = (scored_platform.data_dir / "reports").glob("2026-01-06*")
+    assert "No alert was reviewed yet" not in page.read_text()
     found = scored_platform.rows(
         "SELECT outcome, reviewer, was_alert, partition_key, model_version FROM {reviews} ORDER BY ALL",
         reviews=ALERT_REVIEWS,
