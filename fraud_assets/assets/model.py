@@ -37,6 +37,7 @@ from fraud_assets.resources.models.run_log import describe_run, log_pictures, lo
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed
 from fraud_assets.resources.state import silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS
+from fraud_assets.silver.labels import LabelsDigest
 
 
 class TrainingConfig(TrainingParameters, dg.Config):
@@ -156,7 +157,7 @@ def evaluation_metrics(
         version,
         context="evaluation",
         table_version=inputs.table_version,
-        digest=labels_version,
+        digest=str(LabelsDigest.parse(labels_version)._replace(reviews="")),  # of the rows, which no review is part of
         metrics=evaluation.as_metrics(),
     )
     # A training that evaluates what it trained is one run, and named already.

@@ -109,7 +109,7 @@ def test_what_does_not_count_is_named_and_costs_nothing_else() -> None:
         ]
     )
     assert read.decisions == (
-        Decision("a", "fraud", "Ada", MONDAY, None),
+        Decision("a", "fraud", "Ada", MONDAY, "n"),
         Decision("e", "unsure", None, MONDAY, None),
         Decision("7", "genuine", None, MONDAY, None),
     )
@@ -142,9 +142,7 @@ def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
     )
     shown = "(SELECT '{}' AS TransactionID, '2026-01-0{}' AS partition_key, '3' AS model_version, 'c' AS card_id,"
     shown += " TIMESTAMPTZ '2026-01-06' AS alerted_at)"
-    silver = (
-        "(SELECT unnest(['alert', 'row', 'row']) AS TransactionID, unnest(['2026-01-01', '2026-01-02', '2026-01-03'])"
-    )
+    silver = "(FROM (VALUES ('alert', '2026-01-01'), ('row', '2026-01-02'), ('row', '2026-01-03'))"
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         rows = join_reviews(
@@ -152,7 +150,7 @@ def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
             decided,
             alerts=shown.format("alert", 1),
             withdrawn=shown.format("gone", 2),
-            silver=f"{silver} AS rows (TransactionID, partition_key))",
+            silver=f"{silver} AS found (TransactionID, partition_key))",
             feed="simulated",
         )
     assert rows.schema.equals(REVIEWS_SCHEMA, check_metadata=True)

@@ -60,7 +60,7 @@ def test_a_corrected_day_changes_its_alerts_and_no_other_days(scored_platform: T
     after = dict(scored_platform.rows(MADE, alerts=ALERTS))
     # A day whose windows look back on the corrected one may be scored anew, too.
     assert {key for key in after if after[key] != before[key]} - {"2026-01-04"} == {"2026-01-03"}
-    assert decide(scored_platform.state()).due == ()
+    assert decide(scored_platform.state(), scored_platform.stages).due == ()
 
 
 def test_another_number_of_alerts_a_day_makes_lists_and_nothing_else(scored_platform: TestPlatform) -> None:
@@ -70,7 +70,7 @@ def test_another_number_of_alerts_a_day_makes_lists_and_nothing_else(scored_plat
     [step] = platform.run()
     assert (step.request.stage, len(step.request.keys), step.problem) == ("alerts", 6, "")
     assert {alerts for (alerts,) in platform.rows("SELECT alerts FROM {lists}", lists=ALERT_LISTS)} == {3}
-    assert decide(platform.state()).due == ()
+    assert decide(platform.state(), platform.stages).due == ()
 
 
 def test_a_spreadsheet_goes_out_and_comes_back_with_decisions(
@@ -116,14 +116,15 @@ def test_a_spreadsheet_goes_out_and_comes_back_with_decisions(
         metrics=EVALUATION_METRICS,
     )
     assert metrics == [("precision", 0.5, True), ("recall", None, False), ("reviewed_alerts", 2.0, True)]
-    assert decide(scored_platform.state()).due == ()
+    assert decide(scored_platform.state(), scored_platform.stages).due == ()
 
 
 def test_a_file_of_reviews_that_is_dropped_into_landing_is_read_by_the_sensor(scored_platform: TestPlatform) -> None:
     folder = scored_platform.landing_zone.folder / "reviews"
     folder.mkdir()
     (folder / "mine.csv").write_text("TransactionID,outcome\n1,fraud\n")
-    tick(scored_platform, "landed_partitions_sensor")  # it looks whether the file holds still
+    for _ in range(2):  # it looks whether the file holds still
+        tick(scored_platform, "landed_partitions_sensor")
     requested, _ = tick(scored_platform, "unscored_partitions_sensor")
     assert [request.job_name for request in requested] == ["review_job"]
 
@@ -135,11 +136,11 @@ def test_a_broken_file_of_reviews_is_named_and_not_read_again(scored_platform: T
     assert {step.problem for step in scored_platform.run()} == {""}
     [(problem,)] = scored_platform.rows("SELECT problem FROM {files}", files=REVIEW_FILES)
     assert problem == "broken.csv has no column TransactionID, outcome; it has id."
-    assert decide(scored_platform.state()).due == ()
+    assert decide(scored_platform.state(), scored_platform.stages).due == ()
     (folder / "broken.csv").unlink()
     assert {step.problem for step in scored_platform.run()} == {""}
     assert scored_platform.rows("SELECT count(*) FROM {files}", files=REVIEW_FILES) == [(0,)]
-    assert decide(scored_platform.state()).due == ()
+    assert decide(scored_platform.state(), scored_platform.stages).due == ()
 
 
 def test_a_day_without_a_list_is_named_with_what_there_is(command: Callable[..., str]) -> None:
