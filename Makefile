@@ -50,9 +50,11 @@ demo: $(INSTALLED) ## land 30 synthetic days, train a model, score them, show th
 	@$(BIN)/fraud-assets status
 
 dev: PORT = 3000
+# What trains while it runs links to it; elsewhere FRAUD_DAGSTER_URL and FRAUD_MLFLOW_URL say where people look.
+dev: LINKS = $(if $(filter-out 3000,$(PORT)),FRAUD_DAGSTER_URL=http://127.0.0.1:$(PORT))
 dev: $(INSTALLED) ## the Dagster UI on http://127.0.0.1:3000 (or PORT=...), with the sensors on
 	@echo "Dagster UI: http://127.0.0.1:$(PORT)      MLflow UI: make mlflow, in another terminal"
-	@. $(BIN)/activate && dagster dev --host 127.0.0.1 --port $(PORT) --log-level warning
+	@. $(BIN)/activate && $(LINKS) dagster dev --host 127.0.0.1 --port $(PORT) --log-level warning
 
 mlflow: PORT = 5000
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import features, formats, runs, scoring
+from benchmarks import attribution, backlog, features, formats, latency, runs, scoring, serving
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
@@ -23,11 +23,20 @@ timings: list[Timing] = []
 for comparison in scoring.measure(most_rows=most_rows):
     timings += comparison
     print("\n".join(as_lines(comparison)), flush=True)
+explained, agreement = attribution.measure(rows=100_000)
+timings += explained
+print("\n".join(as_lines(explained) + [f"  {what}: {share:.0%}" for what, share in agreement.items()]), flush=True)
 with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
     cold, imports = scoring_runs.cold()
     print("\n".join(as_lines(cold) + runs.cold_lines(imports)), flush=True)
     large = scoring_runs.large()
     print("\n".join(runs.partition_lines(large)), flush=True)
+    served = serving.measure(scoring_runs.folder)
+    print("\n".join(serving.lines(served)), flush=True)
+landings = latency.measure()
+print("\n".join(latency.lines(landings)), flush=True)
+backlogs = backlog.measure()
+print("\n".join(backlog.lines(backlogs)), flush=True)
 
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
 figures = {
@@ -37,6 +46,9 @@ figures = {
     "scoring": as_json(timings + cold),
     "imports": [asdict(one) for one in imports],
     "partition": [asdict(one) for one in large],
+    "serving": [asdict(one) for one in served],
+    "latency": [asdict(one) for one in landings],
+    "backlog": [asdict(one) for one in backlogs],
 }
 report = Path("build", "bench.json")
 report.parent.mkdir(exist_ok=True)

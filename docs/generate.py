@@ -11,6 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from fraud_assets.alerts.schemas import CARD_TRANSACTION, REASON
 from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings
 from fraud_assets.silver.cleaning import REASONS
@@ -27,6 +28,8 @@ _TYPES: Final[Mapping[pa.DataType, str]] = {
     pa.bool_(): "boolean",
     pa.timestamp("us", tz="UTC"): "timestamp (UTC)",
     pa.list_(pa.string()): "list of text",
+    pa.list_(REASON): "list of feature, value, contribution, text",
+    pa.list_(CARD_TRANSACTION): "list of transactions",
 }
 # The words that the rest of the documentation uses; a new type fails here until it has one.
 

@@ -247,6 +247,46 @@ def _decide(platform: Platform, version: str | None, move: Move, decided_by: str
     click.echo(f"@prod      version {row['model_version']} (before: {before}). Scored partitions keep their version.")
 
 
+@main.command()
+@click.argument("day")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write them to a CSV file.")
+@click.option("--xlsx", "xlsx_file", type=click.Path(dir_okay=False, path_type=Path), help="Write them to a workbook.")
+def alerts(day: str, csv_file: Path | None, xlsx_file: Path | None) -> None:
+    """Show the alerts of a day, e.g. 2026-01-28, card by card with their reasons; or write them to a spreadsheet.
+
+    A spreadsheet has empty columns for decisions; `fraud-assets review FILE` takes it back.
+    """
+    from fraud_assets import console_alerts
+
+    listed = console_alerts.read_day(_platform().lake, day)
+    for file, write in ((csv_file, console_alerts.write_csv), (xlsx_file, console_alerts.write_xlsx)):
+        if file is not None:
+            write(file, listed)
+            click.echo(f"Written    {len(listed.alerts):,} alerts to {console.shown(file.absolute())}")
+    if csv_file is None and xlsx_file is None:
+        console_alerts.show(listed)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--by",
+    "reviewer",
+    envvar="USER",
+    default="a person",
+    help="Who decided, where the file does not say. Default: $USER.",
+)
+def review(file: Path, reviewer: str) -> None:
+    """Take decisions about alerts from a CSV file or workbook: TransactionID and outcome (fraud, genuine or unsure).
+
+    The same decisions read twice count once. Of several decisions about a transaction the one made last counts.
+    """
+    from fraud_assets import console_alerts
+
+    platform = _platform()
+    console_alerts.take_reviews(file, platform.lake, platform.landing_zone, reviewer=reviewer)
+
+
 @main.command("mlflow-uri")
 def mlflow_uri() -> None:
     """Print the address of the feed's MLflow store, made ready: `mlflow server --backend-store-uri` shows it."""

@@ -150,6 +150,8 @@ def show_next(data_dir: Path, tracking_uri: str) -> None:
     click.echo('  fraud-assets sql "FROM gold.fraud_predictions ORDER BY fraud_score DESC LIMIT 20"')
     click.echo("  make dev       # the Dagster UI, with the sensors on")
     click.echo("  make mlflow    # the MLflow UI")
+    if (index := data_dir / "reports" / "index.html").exists():
+        click.echo(f"\nThe report, for a browser: {shown(index)}")
 
 
 # status

@@ -4,6 +4,7 @@ Reads `.env` and the source file, and nothing else: no table, no model, no heavy
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,11 +13,13 @@ from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.model import MODEL_ASSETS
+from fraud_assets.assets.report import fraud_report
+from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
 from fraud_assets.automation.jobs import build_jobs, retraining_schedule
 from fraud_assets.automation.maintenance import build_maintenance_job, maintenance_schedule
 from fraud_assets.automation.notifications import build_notifications_sensor
-from fraud_assets.automation.sensors import build_sensors
+from fraud_assets.automation.sensors import WATCH_SECONDS, build_sensors
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
 from fraud_assets.checks.model import MODEL_CHECKS
@@ -25,6 +28,7 @@ from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.partition_keys import KEY_FORMATS
 from fraud_assets.resources.models.tracked_run import tracked_run
 from fraud_assets.resources.platform import Platform
+from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import STAGES, Stage
@@ -36,8 +40,10 @@ ASSETS = (
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,
+    alert_reviews,
+    fraud_report,
 )
-"""Every asset of the code location, from landing to Gold."""
+"""Every asset of the code location, from landing to the report."""
 
 
 def build_definitions(
@@ -46,19 +52,25 @@ def build_definitions(
     *,
     stages: Sequence[Stage] = STAGES,
     assets: Sequence[dg.AssetsDefinition] = ASSETS,
+    watch_seconds: float = WATCH_SECONDS,
 ) -> dg.Definitions:
     """Return the code location of one feed; `resources` take the place of those of the same name.
 
-    Stages with a table have the feed's partitions; `assets` are what the stages materialize.
+    Stages with a table have the feed's partitions; `assets` are what the stages materialize; a tick waits for
+    `watch_seconds` for a file to land.
     """
     platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
     maintenance_job = build_maintenance_job(platform)
     partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
+    tables = {table.address: table for table in TABLES}
     late_after = platform.source.partitions.late_after
 
     def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if table := tables.get(spec.metadata.get("dagster/table_name", "")):
+            location = Path(platform.lake.location(table)).as_uri()
+            spec = spec.replace_attributes(metadata={**spec.metadata, "dagster/uri": location})
         if spec.key in {*partitioned, quarantined_transactions.key}:
             spec = spec.replace_attributes(partitions_def=partitions)
         if spec.key == raw_transactions.key and late_after is not None:
@@ -72,7 +84,12 @@ def build_definitions(
         schedules=[retraining_schedule, maintenance_schedule],
         sensors=[
             *build_sensors(
-                partitions, stages, jobs, rescore_days=settings.rescore_days, alerts_per_day=settings.alerts_per_day
+                partitions,
+                stages,
+                jobs,
+                rescore_days=settings.rescore_days,
+                alerts_per_day=settings.alerts_per_day,
+                watch_seconds=watch_seconds,
             ),
             build_notifications_sensor(platform),
         ],

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.silver.source import Source
+from fraud_assets.silver.source import Source, load_source
 
 
 class SettingsError(FraudAssetsError):
@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     notify: SecretStr = SecretStr("")
     """Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone."""
     dagster_url: str = "http://127.0.0.1:3000"
-    """Where people open the Dagster UI: the beginning of the links in notifications."""
+    """Where people open the Dagster UI: the beginning of the links in notifications and in MLflow."""
+    mlflow_url: str = "http://127.0.0.1:5000"
+    """Where people open the MLflow UI of a store without a server: the beginning of the links in Dagster."""
     serve_token: SecretStr | None = Field(default=None, min_length=16)
     """`serve`: what senders show as `Authorization: Bearer ...`. Needed to bind anything but loopback."""
     serve_landing_seconds: float = Field(default=60.0, ge=0.1)
@@ -76,6 +78,10 @@ class Settings(BaseSettings):
     """MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory."""
     mlflow_registry_uri: str | None = Field(default=None, validation_alias="MLFLOW_REGISTRY_URI")
     """MLflow's model registry. Default: the tracking store."""
+
+    def load_source(self) -> Source:
+        """Return the feed's source; raises SourceError where it cannot be used."""
+        return load_source(self.source)
 
     def resolved_data_dir(self, source: Source) -> Path:
         """Return the absolute data directory of this feed; creates nothing."""

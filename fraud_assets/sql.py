@@ -1,9 +1,12 @@
 """What DuckDB's SQL is put together from: names, texts, and the types of our columns."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _TYPES: Final[Mapping[pa.DataType, str]] = {
     pa.string(): "VARCHAR",
@@ -34,3 +37,10 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """Return a text as an SQL literal, for the places that take no bound parameter (file lists, views)."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def rows_as(con: "DuckDBPyConnection", query: str, schema: pa.Schema) -> pa.Table:
+    """Return the answer of a query, which has `{}` where its columns belong, in exactly the columns of a schema."""
+    columns = (f"{identifier(field.name)}::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in schema)
+    rows = con.sql(query.format(", ".join(columns))).to_arrow_reader().read_all()
+    return pa.Table.from_arrays([rows[field.name].cast(field.type) for field in schema], schema=schema)

@@ -16,6 +16,10 @@ from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
 
+REPORTED_DAYS: Final = 31
+"""The latest days of which a report is made by itself: a month. Whoever lands years at once does not wait for pages
+that nobody opens; a report that exists is kept up to date, however old."""
+
 PROD_TAKEN_AWAY: Final = (
     "@prod was taken away, so that nothing trains or scores by itself: `fraud-assets promote VERSION` or "
     "`fraud-assets rollback` puts a version there"
@@ -56,6 +60,8 @@ class PlatformState:
         prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
         prod_problem: why the version behind @prod cannot score; empty where it can.
         alerts_per_day: how many alerts analysts can look at on a day.
+        reviews_read: digest of the review files that were read; empty where there were none.
+        reviews_landed: digest of those that landed; empty where there are none.
     """
 
     landed: Mapping[str, InputDigest]
@@ -69,6 +75,8 @@ class PlatformState:
     prod_taken_away: bool = False
     prod_problem: str = ""
     alerts_per_day: int = 100
+    reviews_read: str = ""
+    reviews_landed: str = ""
 
     @property
     def silver(self) -> Mapping[str, Made]:
@@ -90,7 +98,10 @@ class Due:
         key: the partition; empty where the stage has none.
         why: the reason, in words.
         cause: what of the state makes it due, as text; while that is the same, so is the need.
-        model_version: the version that scores or is evaluated.
+        model_version: the version that scores or is evaluated. Where one is known before a partition is built, the run
+            that builds it scores it, too.
+        is_correction: only files landed for a partition that was made before. Nothing waits for it, since a feed may
+            correct for ever.
     """
 
     stage: str
@@ -98,6 +109,7 @@ class Due:
     why: str
     cause: str
     model_version: str = ""
+    is_correction: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,10 @@ class Stage:
         table: address of the table whose partitions it makes; empty where it has no partitions.
         made_of: columns of that table that are constant in a partition and say what it was made of.
         sensor: name of the sensor that requests it.
-        waits_for: stages of which nothing may be due, in flight or open, before a sensor requests this one.
+        waits_for: stages of which nothing but corrections may be due, in flight or open, before a sensor requests this
+            one.
+        follows: the stage whose runs may go on with this one, for the same partitions.
+        goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
     """
 
     name: str
@@ -125,6 +140,8 @@ class Stage:
     made_of: tuple[str, ...] = ()
     sensor: Literal["landed_partitions_sensor", "unscored_partitions_sensor"] = "unscored_partitions_sensor"
     waits_for: tuple[str, ...] = ()
+    follows: str = ""
+    goes_on_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +170,15 @@ class Request:
         """What a person calls it."""
         first, last = self.keys[0], self.keys[-1]
         return " ".join(filter(None, (self.stage, first if first == last else f"{first}...{last}")))
+
+
+def with_following(stage: Stage, stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Return a stage and the stages that follow it, in the order of the table."""
+    found = {stage.name: stage}
+    for other in stages:
+        if other.follows in found:
+            found[other.name] = other
+    return tuple(found.values())
 
 
 def requests(due: Iterable[Due], *, all_keys: Sequence[str]) -> tuple[Request, ...]:
@@ -185,19 +211,42 @@ def _request(items: Sequence[Due]) -> Request:
 # The stages, each from the state to what is due of it.
 
 
+_FILES: Final = "landed files"
+"""What of a partition's input a feed changes; the rest a person does."""
+
+
 def _due_silver(state: PlatformState) -> Iterator[Due]:
+    # Where no version may score, Silver is built alone.
+    no_prod = state.prod_version is None or state.prod_problem
+    version_of = (lambda _: "") if no_prod else _scoring_version(state, state.prod_version or "")
     for key, landed in sorted(state.landed.items()):
         before = state.silver.get(state.previous_key[key])
         tail = EMPTY_TAIL if before is None else before.of["tail_version"]
         if why := _why_silver(state.silver.get(key), landed, tail):
-            yield Due("silver", key, why, f"{landed} {tail}")
+            is_correction = why == f"{_FILES} changed"
+            yield Due("silver", key, why, f"{landed} {tail}", version_of(key), is_correction)
+
+
+def _scoring_version(state: PlatformState, prod: str) -> Callable[[str], str]:
+    """Return what gives the version by which a partition is scored.
+
+    A partition keeps its model version, also when it is corrected; only those of the latest days move to `prod`.
+    """
+    days = sorted({day_of(key) for key in state.silver}, reverse=True)
+    moving = set(days[: state.rescore_days])
+
+    def version_of(key: str) -> str:
+        scored = state.gold.get(key)
+        return prod if scored is None or day_of(key) in moving else scored.of["model_version"]
+
+    return version_of
 
 
 def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | None:
     if built is None:
         return "landed, not built yet"
     if built.of["input_version"] != str(landed):
-        words = {"files": "landed files", "source": "source file", "contract": "feature contract"}
+        words = {"files": _FILES, "source": "source file", "contract": "feature contract"}
         return f"{_changed(InputDigest.parse(built.of['input_version']), landed, words)} changed"
     if built.of["lookback_version"] != tail:
         return "the last five minutes of the partition before changed"
@@ -223,19 +272,17 @@ def _due_gold(state: PlatformState) -> Iterator[Due]:
     prod = state.prod_version
     if prod is None:
         return
-    days = sorted({day_of(key) for key in state.silver}, reverse=True)
-    moving = set(days[: state.rescore_days])
+    version_of = _scoring_version(state, prod)
     for key, built in sorted(state.silver.items()):
-        scored, silver = state.gold.get(key), built.of["silver_version"]
+        scored, silver, version = state.gold.get(key), built.of["silver_version"], version_of(key)
         if scored is None:
             if built.rows:
-                yield Due("gold", key, "built, not scored yet", silver, prod)
-            continue
-        version = scored.of["model_version"]
-        if day_of(key) in moving and version != prod:
-            yield Due("gold", key, f"@prod moved from version {version} to {prod}", silver, prod)
+                yield Due("gold", key, "built, not scored yet", silver, version)
+        elif scored.of["model_version"] != version:
+            yield Due(
+                "gold", key, f"@prod moved from version {scored.of['model_version']} to {version}", silver, version
+            )
         elif scored.of["silver_version"] != silver:
-            # A partition keeps its model version, also when it is corrected.
             yield Due("gold", key, "its Silver rows changed", silver, version)
 
 
@@ -254,13 +301,55 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
         else:
             continue
         yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day}")
+    for key, made in sorted(state.made.get("alerts", {}).items()):
+        if key not in state.gold and key not in scored_anew:
+            yield Due("alerts", key, "its scores are gone", f"{made.of} gone")
+
+
+def _due_reviews(state: PlatformState) -> Iterator[Due]:
+    if state.reviews_landed != state.reviews_read:
+        yield Due("reviews", "", "files of reviews landed or changed", state.reviews_landed or "none")
+
+
+def _due_report(state: PlatformState) -> Iterator[Due]:
+    not_yet = {item.key for due in (_due_silver, _due_gold, _due_alerts) for item in due(state)}
+    # A partition of which every row was refused has no scores: its page says so.
+    lists = {key: {"silver_version": made.of["silver_version"]} for key, made in state.silver.items() if not made.rows}
+    lists |= {key: made.of for key, made in state.made.get("alerts", {}).items()}
+    days = sorted({day_of(key) for key in lists})
+    recent, latest = {*days[-REPORTED_DAYS:]}, max(lists, default="")
+    for key, listed in sorted(lists.items()):
+        made = state.made.get("report", {}).get(key)
+        evaluated = _evaluation_shown(state, listed) if key == latest else None
+        if key in not_yet or (made is None and day_of(key) not in recent):
+            continue
+        if made is None:
+            why = "listed, no report yet"
+        elif {**made.of, **listed} != made.of:
+            why = "its alerts changed"
+        elif evaluated is not None and made.of["evaluation_version"] != evaluated:
+            why = f"version {listed['model_version']} was evaluated anew, and this is the latest report"
+        else:
+            continue
+        yield Due("report", key, why, f"{listed} {evaluated}")
+
+
+def _evaluation_shown(state: PlatformState, listed: Mapping[str, Any]) -> str | None:
+    """Return what the report of a list would show of its model version's evaluation; None where that is not known."""
+    found = state.evaluation
+    is_its_own = found is not None and found.model_version == listed.get("model_version")
+    return str(found.evaluated_on) if found is not None and is_its_own else None
 
 
 def _due_evaluation(state: PlatformState) -> Iterator[Due]:
     found = state.evaluation
     if found is None or found.evaluated_on == found.now or any(_due_model(state)):  # A training evaluates.
         return
-    words = {"files": "labels landed or changed", "partitions": "evaluated partitions changed"}
+    words = {
+        "files": "labels landed or changed",
+        "partitions": "evaluated partitions changed",
+        "reviews": "reviews landed or changed",
+    }
     what = _changed(found.evaluated_on, found.now, words)
     why = f"{what} since version {found.model_version} was evaluated"
     yield Due("evaluation", "", why, str(found.now), found.model_version)
@@ -275,6 +364,7 @@ SILVER: Final = Stage(
     table="silver.silver_transactions_base",
     made_of=("input_version", "lookback_version", "tail_version", "silver_version"),
     sensor="landed_partitions_sensor",
+    goes_on_in="landing_job",
 )
 
 STAGES: Final = (
@@ -295,6 +385,7 @@ STAGES: Final = (
         due=_due_gold,
         table="gold.fraud_predictions",
         made_of=("silver_version", "model_version"),
+        follows="silver",
     ),
     Stage(
         name="alerts",
@@ -306,15 +397,35 @@ STAGES: Final = (
         made_of=("silver_version", "model_version", "alerts_per_day"),
     ),
     Stage(
+        name="reviews",
+        does="Reads what analysts decided about alerts.",
+        job="review_job",
+        assets=("alert_reviews",),
+        due=_due_reviews,
+    ),
+    Stage(
         name="evaluation",
         does="Measures the latest version again, on labels that landed late; trains and promotes nothing.",
         job="training_job",
         assets=("evaluation_metrics",),
         due=_due_evaluation,
-        waits_for=("silver",),
+        waits_for=("silver", "reviews"),
+    ),
+    Stage(
+        name="report",
+        does="Writes the page that an analyst opens in the morning.",
+        job="report_job",
+        assets=("fraud_report",),
+        due=_due_report,
+        table="gold.fraud_report",
+        made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version"),
     ),
 )
-"""All kinds of work, in the order in which they are done. Nothing waits for the evaluation of a version that scores."""
+"""All kinds of work, in the order in which they are done.
+
+Nothing waits for the evaluation of a version that scores, nor for a report. A report waits for what is due of its own
+partition, not for a feed that never rests.
+"""
 
 
 def decide(state: PlatformState, stages: Iterable[Stage] = STAGES) -> Plan:

@@ -18,9 +18,12 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
-from fraud_assets.staleness import STAGES, PlatformState, Stage, decide
+from fraud_assets.staleness import STAGES, Plan, PlatformState, Stage, decide
 
 FIRST_DAY = date(2026, 1, 1)
+
+WITHOUT_PAGES = tuple(stage for stage in STAGES if stage.name != "report")
+"""All stages but the last, on which nothing else depends: drawing a page takes a second, and few tests look at one."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class TestPlatform:
     source: str = "simulated"
     rescore_days: int = 0
     tracking_uri: str | None = None
-    stages: tuple[Stage, ...] = STAGES
+    stages: tuple[Stage, ...] = WITHOUT_PAGES
     more_assets: tuple[dg.AssetsDefinition, ...] = ()
+    watch_seconds: float = 0
 
     @cached_property
     def settings(self) -> Settings:
@@ -54,7 +58,9 @@ class TestPlatform:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        return build_definitions(self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets))
+        return build_definitions(
+            self.settings, stages=self.stages, assets=(*ASSETS, *self.more_assets), watch_seconds=self.watch_seconds
+        )
 
     @property
     def lake(self) -> Lake:
@@ -86,6 +92,10 @@ class TestPlatform:
 
     def state(self) -> PlatformState:
         return self.platform.state(self.landing_zone.look())
+
+    def plan(self) -> Plan:
+        """What is due now, of its own stages, and what waits for a person."""
+        return decide(self.state(), self.stages)
 
     def rows(self, query: str, **tables: Table) -> list[tuple[Any, ...]]:
         """Query tables by the names given: rows("SELECT count(*) FROM {gold}", gold=PREDICTIONS)."""

@@ -182,7 +182,7 @@ def test_landing_twice_changes_nothing(run: Run, shop: Path) -> None:
     again = run("land", "orders.csv")
 
     assert "3 records in 2 partitions, 2026-03-01 to 2026-03-02" in first.output
-    assert "(2 landed before)" in again.output
+    assert "(2 landed before: nothing changed)" in again.output
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
@@ -381,4 +381,4 @@ def test_nothing_stands_below_the_message_of_an_error(shop: Path, tmp_path: Path
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Error: ")
-    assert done.stderr.rstrip().endswith("missing: card_id.")
+    assert "missing: card_id; add card_id =" in done.stderr.splitlines()[-1]

@@ -10,6 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from fraud_assets.resources.tables import TABLES
+from fraud_assets.staleness import STAGES
 from fraud_assets_tests.platform import TestPlatform
 
 _LOOK = """
@@ -32,7 +34,9 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     )
     seen = json.loads(done.stdout.splitlines()[-1])
 
-    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise"} & set(seen["modules"])
+    assert not {"mlflow", "sklearn", "pandas", "numba", "dagster_mlflow", "apprise", "altair", "vl_convert"} & set(
+        seen["modules"]
+    )
     assert list(tmp_path.iterdir()) == []
     data = [
         Path(name) for name in seen["opened"] if name.endswith((".toml", ".env", ".duckdb", ".db", ".csv", ".json"))
@@ -42,7 +46,7 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
 
 
 def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]) -> None:
-    definitions = make_platform().definitions
+    definitions = make_platform(stages=STAGES).definitions
     graph = definitions.resolve_asset_graph()
     groups = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
 
@@ -54,8 +58,12 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "evaluation_metrics": "model",
         "prod_model": "model",
         "fraud_predictions": "gold",
+        "fraud_alerts": "gold",
+        "alert_reviews": "gold",
+        "fraud_report": "gold",
     }
-    assert {job.name for job in definitions.jobs or []} == {"silver_job", "training_job", "scoring_job"}
+    jobs = {job.name for job in definitions.jobs or []}
+    assert jobs == {"silver_job", "landing_job", "training_job", "scoring_job", "review_job", "report_job"}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -65,6 +73,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "signature_matches_contract",
         "candidate_was_promoted",
         "every_transaction_is_scored_once",
+        "every_alert_is_a_scored_anomaly",
     }
 
 
@@ -83,6 +92,9 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
+        "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
+        "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
+        "fraud_report": {"fraud_alerts", "evaluation_metrics"},
     }
 
 
@@ -95,6 +107,17 @@ def test_every_asset_says_what_it_is_and_who_owns_it(make_platform: Callable[...
         assert node.owners, key
         assert node.kinds, key
         assert not node.is_materializable or node.backfill_policy == dg.BackfillPolicy.single_run(), key
+
+
+def test_every_table_says_where_it_lies(make_platform: Callable[..., TestPlatform]) -> None:
+    platform = make_platform()
+    specs = {spec.key.to_user_string(): spec for spec in platform.definitions.resolve_all_asset_specs()}
+    addresses = {name: spec.metadata.get("dagster/table_name") for name, spec in specs.items()}
+    for table in TABLES:
+        for name in (name for name, address in addresses.items() if address == table.address):
+            uri = specs[name].metadata["dagster/uri"]
+            assert uri == f"file://{platform.data_dir}/lake/{table.group}/{table.name}"
+    assert {name for name, spec in specs.items() if "dagster/uri" not in spec.metadata} == {"fraud_isolation_forest"}
 
 
 @pytest.mark.parametrize(("grain", "count", "last"), [("daily", 40, "2026-02-09"), ("hourly", 960, "2026-02-09-23")])

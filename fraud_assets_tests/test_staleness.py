@@ -14,6 +14,9 @@ from fraud_assets_tests.depth import cases
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
 
 
+LISTS_ONLY = tuple(stage for stage in STAGES if stage.name != "report")
+"""Reports have a file of their own, `report/test_due_reports.py`."""
+
 LANDED = InputDigest("files", "source", "contract")
 LABELS = LabelsDigest("labels", "days")
 
@@ -32,9 +35,14 @@ def gold(**changes: str) -> Made:
     return Made(5, {"silver_version": "s", "model_version": "1"} | changes)
 
 
+def alerts(**changes: Any) -> Made:
+    return Made(1, {"silver_version": "s", "model_version": "1", "alerts_per_day": 100} | changes)
+
+
 def state(**changes: Any) -> PlatformState:
-    """One day that is landed, built and scored by version 1, which is behind @prod; nothing is due."""
+    """One day that is landed, built, scored by version 1, which is behind @prod, and listed; nothing is due."""
     made = {stage: changes.pop(stage, {"2026-01-05": of()}) for stage, of in (("silver", silver), ("gold", gold))}
+    made["alerts"] = changes.pop("alerts", {key: alerts(**scored.of) for key, scored in made["gold"].items()})
     return replace(
         PlatformState(
             landed={"2026-01-05": LANDED},
@@ -48,7 +56,7 @@ def state(**changes: Any) -> PlatformState:
 
 
 def due(**changes: Any) -> list[tuple[str, str, str, str]]:
-    return [(item.stage, item.key, item.why, item.model_version) for item in decide(state(**changes)).due]
+    return [(item.stage, item.key, item.why, item.model_version) for item in decide(state(**changes), LISTS_ONLY).due]
 
 
 def test_nothing_is_due_when_all_is_built_and_scored() -> None:
@@ -64,27 +72,27 @@ def test_nothing_is_due_when_nothing_landed() -> None:
     [
         pytest.param(
             {"silver": {}, "gold": {}},
-            [("silver", "2026-01-05", "landed, not built yet", "")],
+            [("silver", "2026-01-05", "landed, not built yet", "1")],
             id="a landed day is built",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(files="FILES")}},
-            [("silver", "2026-01-05", "landed files changed", "")],
+            [("silver", "2026-01-05", "landed files changed", "1")],
             id="files",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(source="SOURCE")}},
-            [("silver", "2026-01-05", "source file changed", "")],
+            [("silver", "2026-01-05", "source file changed", "1")],
             id="source",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(contract="CONTRACT")}},
-            [("silver", "2026-01-05", "feature contract changed", "")],
+            [("silver", "2026-01-05", "feature contract changed", "1")],
             id="contract",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(files="FILES", contract="CONTRACT")}},
-            [("silver", "2026-01-05", "landed files and feature contract changed", "")],
+            [("silver", "2026-01-05", "landed files and feature contract changed", "1")],
             id="two parts of the input",
         ),
         pytest.param(
@@ -93,12 +101,12 @@ def test_nothing_is_due_when_nothing_landed() -> None:
                 "silver": {"2026-01-05": silver(), "2026-01-06": silver(lookback_version="t before")},
                 "gold": {"2026-01-05": gold(), "2026-01-06": gold()},
             },
-            [("silver", "2026-01-06", "the last five minutes of the partition before changed", "")],
+            [("silver", "2026-01-06", "the last five minutes of the partition before changed", "1")],
             id="the partition before",
         ),
         pytest.param(
             {"silver": {"2026-01-05": silver(lookback_version="t")}},
-            [("silver", "2026-01-05", "the last five minutes of the partition before changed", "")],
+            [("silver", "2026-01-05", "the last five minutes of the partition before changed", "1")],
             id="the partition before is gone",
         ),
         pytest.param(
@@ -216,7 +224,7 @@ def test_rescore_days_are_days_in_an_hourly_feed_too(days: int, moved: list[str]
         prod_version="2",
         rescore_days=days,
     )
-    assert [item.key for item in decide(moving).due] == moved
+    assert [item.key for item in decide(moving, LISTS_ONLY).due] == moved
 
 
 def test_a_plan_lists_silver_then_the_model_then_gold_then_the_evaluation() -> None:
@@ -251,6 +259,22 @@ def test_a_request_is_a_contiguous_range_of_one_stage() -> None:
         ("silver", (DAYS[3], DAYS[4]), ("why 3", "why 4")),
     ]
     assert [request.label for request in made] == ["silver 2026-01-01...2026-01-02", "silver 2026-01-04...2026-01-05"]
+
+
+def test_what_is_built_is_scored_in_the_same_run_by_the_version_that_scores_it_then() -> None:
+    changed = LANDED._replace(files="FILES")
+    plan = due(
+        landed={"2026-01-05": changed, "2026-01-06": changed},
+        gold={"2026-01-05": gold(model_version="7")},
+        prod_version="8",
+    )
+    assert [(key, version) for _, key, _, version in plan] == [("2026-01-05", "7"), ("2026-01-06", "8")]
+
+
+def test_where_the_version_behind_prod_cannot_score_silver_is_built_alone() -> None:
+    changed = {"landed": {"2026-01-05": LANDED._replace(files="FILES")}}
+    assert [version for *_, version in due(prod_problem="it is gone", **changed)] == [""]
+    assert [version for *_, version in due(prod_version=None, prod_taken_away=True, **changed)] == [""]
 
 
 def test_a_request_is_of_one_model_version() -> None:
@@ -312,8 +336,38 @@ def test_what_changes_a_cause_is_what_made_it_due() -> None:
     assert causes(evaluation=evaluations[0]) != causes(evaluation=evaluations[1])
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"alerts": {}}, ["scored, no list of alerts yet"]),
+        ({"alerts": {"2026-01-05": alerts(silver_version="s0")}}, ["its scores changed"]),
+        ({"alerts": {"2026-01-05": alerts(model_version="0")}}, ["its scores changed"]),
+        ({"alerts_per_day": 50}, ["alerts per day changed from 100 to 50"]),
+        ({"alerts": {}, "gold": {}}, []),
+    ],
+    ids=["scored", "corrected", "another version", "another number a day", "not scored"],
+)
+def test_a_list_of_alerts_is_due_when_its_scores_or_its_length_changed(
+    changes: dict[str, Any], expected: list[str]
+) -> None:
+    assert [item.why for item in decide(state(**changes)).due if item.stage == "alerts"] == expected
+
+
+def test_whoever_scores_a_partition_makes_its_list_too() -> None:
+    corrected = state(silver={"2026-01-05": silver(silver_version="s2")}, alerts={})
+    assert [item.stage for item in decide(corrected).due] == ["gold"]
+
+
+def test_lists_of_several_versions_are_made_in_one_run() -> None:
+    days = DAYS[:3]
+    scored = {day: gold(model_version=str(number)) for number, day in enumerate(days)}
+    listed = decide(state(silver=dict.fromkeys(days, silver()), gold=scored, alerts={}))
+    assert [request.keys for request in requests(listed.due, all_keys=DAYS) if request.stage == "alerts"] == [days]
+
+
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    assert [stage.name for stage in STAGES] == ["silver", "model", "gold", "evaluation"]
+    names = ["silver", "model", "gold", "alerts", "reviews", "evaluation", "report"]
+    assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}
 
@@ -357,6 +411,9 @@ class World:
         self.landed: dict[str, tuple[int, str]] = {}  # rows, last five minutes
         self.silver: dict[str, Made] = {}
         self.gold: dict[str, Made] = {}
+        self.alerts: dict[str, Made] = {}
+        self.reports: dict[str, Made] = {}
+        self.alerts_per_day = 100
         self.prod: str | None = None
         self.refused_on: str | None = None
         self.rescore_days = 0
@@ -368,7 +425,19 @@ class World:
     def happen(self) -> None:
         """Let one thing happen that people or feeds do."""
         what = self.chance.choice(
-            ("land", "land", "land", "remove", "contract", "promote", "promote", "take away", "rescore", "label")
+            (
+                "land",
+                "land",
+                "land",
+                "remove",
+                "contract",
+                "promote",
+                "promote",
+                "take away",
+                "rescore",
+                "label",
+                "limit",
+            )
         )
         day = self.chance.choice(DAYS)
         if what == "land":
@@ -387,12 +456,15 @@ class World:
             self.rescore_days = self.chance.choice((0, 0, 2))
         elif what == "label":
             self.labels += 1
+        elif what == "limit":
+            self.alerts_per_day = self.chance.choice((50, 100))
 
     def state(self) -> PlatformState:
         everything = [f"{day} {built.of['silver_version']}" for day, built in sorted(self.silver.items()) if built.rows]
         return PlatformState(
             landed={day: self.input_digest(day) for day in self.landed},
-            made={"silver": dict(self.silver), "gold": dict(self.gold)},
+            made={"silver": dict(self.silver), "gold": dict(self.gold), "alerts": dict(self.alerts)}
+            | {"report": dict(self.reports)},
             previous_key={day: (date.fromisoformat(day) - timedelta(days=1)).isoformat() for day in DAYS},
             prod_version=self.prod,
             silver_data_digest="\n".join(everything),
@@ -400,6 +472,7 @@ class World:
             rescore_days=self.rescore_days,
             evaluation=None if self.evaluated is None else EvaluationState(*self.evaluated, self.labels_digest()),
             prod_taken_away=self.taken_away,
+            alerts_per_day=self.alerts_per_day,
         )
 
     def labels_digest(self) -> LabelsDigest:
@@ -418,8 +491,20 @@ class World:
                 self.evaluated = (request.model_version, self.labels_digest())
             elif request.stage == "silver":
                 self.build(key)
+            elif request.stage == "alerts":
+                self.list_alerts(key)
+            elif request.stage == "report":
+                self.report(key)
             else:
-                self.score(key, request.model_version)
+                self.score_and_list(key, request.model_version)
+        if request.stage == "silver" and request.model_version and self.chance.random() < 0.8:  # else it died between
+            for key in request.keys:
+                self.score_and_list(key, request.model_version)
+
+    def score_and_list(self, key: str, version: str) -> None:
+        self.score(key, version)
+        if self.chance.random() < 0.8:  # The run may die between the two.
+            self.list_alerts(key)
 
     def build(self, day: str) -> None:
         before = self.silver.get((date.fromisoformat(day) - timedelta(days=1)).isoformat())
@@ -449,6 +534,19 @@ class World:
         else:
             self.gold.pop(day, None)  # No row leaves no file in the log.
 
+    def list_alerts(self, day: str) -> None:
+        if day in self.gold:
+            self.alerts[day] = alerts(**self.gold[day].of, alerts_per_day=self.alerts_per_day)
+        else:
+            self.alerts.pop(day, None)
+
+    def report(self, day: str) -> None:
+        unscored = {"silver_version": self.silver[day].of["silver_version"], "model_version": ""}
+        shown = self.alerts[day].of if day in self.alerts else {**unscored, "alerts_per_day": self.alerts_per_day}
+        version, digest = self.evaluated or ("", "")
+        evaluated = str(digest) if version == shown["model_version"] else ""
+        self.reports[day] = Made(1, {**shown, "evaluation_version": evaluated})
+
     def step(self, at_most: int | None = None) -> int:
         """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""
         due = decide(self.state()).due
@@ -468,8 +566,8 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
             world.step(at_most=chance.randrange(3))  # Runs are lost, or something happens before they end.
     scored_before = {day: scored.of["model_version"] for day, scored in world.gold.items()}
     gold_before, chosen, versions_before = dict(world.gold), world.taken_away, world.versions
-    # A change and its consequence for the day after, the model, the scores, its evaluation; then once more in vain.
-    rounds = [world.step() for _ in range(6)]
+    # A change and its consequence for the day after, the model, scores, lists, an evaluation, pages; once more in vain.
+    rounds = [world.step() for _ in range(8)]
 
     assert rounds[-1] == 0, rounds
     now = world.state()
@@ -488,6 +586,11 @@ def test_doing_what_is_due_ends_with_nothing_due_whatever_happened(seed: int) ->
                 else day not in now.gold
             )
     assert now.evaluation is None or now.evaluation.evaluated_on == now.evaluation.now
+    listed = {day: {**scored.of, "alerts_per_day": world.alerts_per_day} for day, scored in now.gold.items()}
+    assert {day: made.of for day, made in now.made["alerts"].items()} == listed
+    empty = {day: built for day, built in now.silver.items() if not built.rows}
+    for day, shown in {**empty, **now.made["alerts"]}.items():
+        assert now.made["report"][day].of["silver_version"] == shown.of["silver_version"]
     if now.prod_version is None:
         assert now.gold == gold_before, "nothing scores without a version behind @prod"
         return

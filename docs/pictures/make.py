@@ -51,6 +51,8 @@ def main() -> None:
         for command in ("simulate --days 30 --dirt", "run"):
             subprocess.run(["fraud-assets", *command.split()], cwd=folder, env=environment, check=True)
 
+        report(open_page(browser, width=1200, height=1500), folder / "data/simulated/reports")
+
         port = a_free_port()
         dagster = f"http://127.0.0.1:{port}"
         command = ["dagster-webserver", "--host", "127.0.0.1", "--port", str(port)]
@@ -73,6 +75,12 @@ def open_page(browser: Browser, *, width: int, height: int) -> Page:
     # MLflow opens its assistant beside the page that a user sees first.
     page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
     return page
+
+
+def report(page: Page, folder: Path) -> None:
+    """The page of the last day, from its head to its first cards."""
+    page.goto((folder / f"{DAY}.html").as_uri())
+    save("report", settled(page))
 
 
 def lineage(page: Page, address: str) -> None:

@@ -1,7 +1,7 @@
 -- The rows of gold.fraud_alerts: alerts in the order of work, card after card, with all that a glance needs.
 --
 -- In: alerted, card_usuals, told (the reasons of each alert), scored_rows, silver_rows.
--- Parameters: usual_amount (everybody's), burst, nearest.
+-- Parameters: usual_amount (everybody's), burst, far, nearest.
 WITH
     cards AS (
         SELECT
@@ -57,7 +57,10 @@ SELECT
     coalesce(earlier_transactions, 0) AS card_earlier_transactions,
     own_usual_amount AS card_usual_amount,
     most_in_5min AS card_most_in_5min,
-    txn_count_5min >= $burst AND avg_amount_5min + stddev_amount_5min < $usual_amount AS is_burst_of_small_alike
+    txn_count_5min >= $burst AND avg_amount_5min + stddev_amount_5min < $usual_amount AS is_burst_of_small_alike,
+    txn_count_5min >= $burst
+        AND coalesce(most_in_5min >= txn_count_5min AND TransactionAmt < $far * own_usual_amount, false)
+        AS is_usual_burst
 FROM alerted
 JOIN told USING (TransactionID)
 JOIN card_days USING (TransactionID)

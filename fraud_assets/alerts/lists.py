@@ -16,13 +16,13 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from fraud_assets.alerts.reasons import LEAST_PURCHASES, USUAL_DAYS, Usual, in_one_sentence, reasons
-from fraud_assets.alerts.schemas import ALERTS_SCHEMA, BURST, LISTS_SCHEMA, NEAREST, WITHDRAWN_SCHEMA
+from fraud_assets.alerts.schemas import ALERTS_SCHEMA, BURST, FAR, LISTS_SCHEMA, NEAREST, WITHDRAWN_SCHEMA
 from fraud_assets.gold.predictions import RowScorer, count_anomalies
 from fraud_assets.model.attribution import Attribution
 from fraud_assets.model.scorer import Scorer
 from fraud_assets.partition_keys import Grain, bounds, day_of, key_of
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.sql import duckdb_type
+from fraud_assets.sql import rows_as
 
 _ALERTED, _USUAL, _ALERTS = (
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("alerted.sql", "usual.sql", "alerts.sql")
@@ -76,7 +76,7 @@ def list_alerts(
     earlier: str,
     shown: str,
     withdrawn: str,
-    scorer: RowScorer,
+    scorer: RowScorer | None,
     most: int,
     alerts_per_day: int,
     alerted_at: datetime,
@@ -85,12 +85,12 @@ def list_alerts(
 
     Args:
         con: an in-memory connection; temporary views and tables of these names are made anew in it.
-        scored: the partition's Gold rows, at least one, as all relations here.
+        scored: the partition's Gold rows; of none, nothing is listed and all that was shown is withdrawn.
         silver: its Silver rows.
         earlier: Silver rows of the days before, from which a card's usual is taken.
         shown: the partition's alerts as they stand now.
         withdrawn: what was withdrawn of it before.
-        scorer: the version that scored; reasons are taken from its compiled form, and there are none without.
+        scorer: the version that scored; reasons are taken from its compiled form, and there are none without it.
         most: the most alerts of this partition.
         alerts_per_day: of its whole day.
         alerted_at: when this list is made (UTC).
@@ -105,14 +105,14 @@ def list_alerts(
     con.execute(f"CREATE OR REPLACE TEMP TABLE alerted AS {_ALERTED}", {"most": most})
     con.execute(f"CREATE OR REPLACE TEMP TABLE card_usuals AS {_USUAL}")
     _tell_reasons(con, scorer, {"TransactionAmt": usual_amount, "txn_count_5min": usual_count})
+    con.execute("SET VARIABLE alerted_at = $at", {"at": alerted_at})
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE made_of AS"
-        " SELECT model_version, silver_version, $at AS alerted_at, partition_key FROM scored_rows LIMIT 1",
-        {"at": alerted_at},
+        "CREATE OR REPLACE TEMP TABLE made_of AS SELECT model_version, silver_version,"
+        " getvariable('alerted_at') AS alerted_at, partition_key FROM scored_rows LIMIT 1"
     )
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE listed_alerts AS FROM ({_ALERTS}) CROSS JOIN made_of",
-        {"usual_amount": usual_amount, "burst": BURST, "nearest": NEAREST},
+        {"usual_amount": usual_amount, "burst": BURST, "far": FAR, "nearest": NEAREST},
     )
     rows, anomalies = count_anomalies(con, "scored_rows")
     con.execute(
@@ -126,9 +126,9 @@ def list_alerts(
         },
     )
     return AlertList(
-        alerts=_table(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
-        withdrawn=_table(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
-        summary=_table(con, "SELECT {} FROM alert_list", LISTS_SCHEMA),
+        alerts=rows_as(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
+        withdrawn=rows_as(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
+        summary=rows_as(con, "SELECT {} FROM alert_list", LISTS_SCHEMA),
     )
 
 
@@ -140,6 +140,7 @@ SELECT
     $anomalies - count(TransactionID) AS below_the_cut,
     count(DISTINCT card_id) AS alerted_cards,
     count(*) FILTER (is_burst_of_small_alike) AS bursts_of_small_alike,
+    count(*) FILTER (is_usual_burst) AS usual_bursts,
     coalesce(sum(round_even(TransactionAmt * 1000, 0)::HUGEINT), 0)::DOUBLE / 1000 AS amount_at_risk,
     $usual_amount AS usual_amount,
     $alerts_per_day AS alerts_per_day,
@@ -150,6 +151,7 @@ SELECT
     any_value(made.partition_key) AS partition_key
 FROM made_of AS made
 LEFT JOIN listed_alerts ON true
+HAVING count(made.partition_key) > 0
 """
 
 _WITHDRAWN: Final = """
@@ -162,7 +164,7 @@ FROM (
             WHEN NOT scored.is_anomaly THEN 'its score lies below the threshold now'
             ELSE 'others are more suspicious now'
         END AS why,
-        (SELECT alerted_at FROM made_of) AS withdrawn_at
+        getvariable('alerted_at') AS withdrawn_at
     FROM shown_alerts AS shown
     LEFT JOIN scored_rows AS scored USING (TransactionID)
     UNION ALL BY NAME
@@ -174,14 +176,14 @@ ORDER BY withdrawn_at, TransactionID
 """
 
 
-def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer, of_everybody: Mapping[str, float]) -> None:
+def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer | None, of_everybody: Mapping[str, float]) -> None:
     """Make the table `told`: the reasons of each alert, as rows and as one sentence."""
     features = ", ".join(f"{name}::DOUBLE" for name in FEATURE_NAMES)
     found = con.execute(
         f"""
         SELECT
             TransactionID, [{features}], coalesce(earlier_transactions, 0),
-            own_usual_amount, own_usual_count, own_usual_products, share_abroad
+            most_in_5min, own_usual_amount, own_usual_count, share_abroad
         FROM alerted LEFT JOIN card_usuals USING (card_id)
         """
     ).fetchall()
@@ -191,10 +193,10 @@ def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer, of_everybody: Mapp
         contributions = Attribution.of(scorer).contributions(X)
     else:
         contributions = np.zeros((len(found), len(FEATURE_NAMES)))
-    names = [*of_everybody, "product_diversity_5min", "is_international_txn"]
-    for (transaction, values, before, *usual), own in zip(found, contributions.tolist(), strict=True):
+    names = [*of_everybody, "is_international_txn"]
+    for (transaction, values, before, most, *usual), own in zip(found, contributions.tolist(), strict=True):
         of_card = dict(zip(names, usual, strict=True)) if before >= LEAST_PURCHASES else {}
-        reasons_ = reasons(values, own, Usual(of_card, of_everybody))
+        reasons_ = reasons(values, own, Usual(of_card, of_everybody, most if of_card else None))
         sentence = in_one_sentence(reasons_) if isinstance(scorer, Scorer) else _NO_REASONS
         told.append({"TransactionID": transaction, "reasons": [asdict(one) for one in reasons_], "reason": sentence})
     # As JSON: pyarrow's way from Python's values imports pandas first, and row by row DuckDB is slow.
@@ -204,10 +206,3 @@ def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer, of_everybody: Mapp
         "CREATE OR REPLACE TEMP TABLE told AS FROM (SELECT unnest(json_transform($told, $shape), max_depth := 2))",
         {"told": json.dumps(told), "shape": json.dumps(shape)},
     )
-
-
-def _table(con: DuckDBPyConnection, query: str, schema: pa.Schema) -> pa.Table:
-    """Return the answer of a query in exactly the columns of a schema."""
-    columns = (f'{field.name}::{duckdb_type(field.type)} AS "{field.name}"' for field in schema)
-    rows = con.sql(query.format(", ".join(columns))).to_arrow_reader().read_all()
-    return pa.Table.from_arrays([rows[field.name].cast(field.type) for field in schema], schema=schema)

@@ -44,11 +44,12 @@ _MINUTES: Final = f"{WINDOW // timedelta(minutes=1)} minutes"
 class Usual:
     """What is usual, by feature: medians of numbers, and of `is_international_txn` the share abroad.
 
-    What is not known is not there, and is not spoken of.
+    `card_most_in_5min` is the most purchases that the card had in one window. What is not known is not spoken of.
     """
 
     of_card: Mapping[str, float] = field(default_factory=dict)
     of_everybody: Mapping[str, float] = field(default_factory=dict)
+    card_most_in_5min: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ def reasons(
         added[subject] = added.get(subject, 0.0) + float(contribution)
     suspicious = sorted((contribution, subject) for subject, contribution in added.items() if contribution < 0)
     least = _LEAST_SHARE * sum(contribution for contribution, _ in suspicious)
-    return tuple(
-        Reason(subject, row[subject], contribution, _SENTENCES[subject](row, usual))
-        for contribution, subject in suspicious[:most]
-        if contribution <= least
-    )
+    found: list[Reason] = []
+    for contribution, subject in suspicious[:most]:
+        if contribution <= least:
+            # Whoever was told of the purchases in the window need not be told again which they are.
+            known = any(reason.feature in _OF_THE_WINDOW for reason in found)
+            told = _SENTENCES[subject](_Purchase(row, usual, "they" if known else ""))
+            found.append(Reason(subject, row[subject], contribution, told))
+    return tuple(found)
 
 
 def in_one_sentence(found: Sequence[Reason]) -> str:
@@ -99,23 +103,44 @@ def in_one_sentence(found: Sequence[Reason]) -> str:
 def _subject(feature: str, row: Mapping[str, float]) -> str:
     """Return the plain feature that stands for what a feature says of this row."""
     alone = row["txn_count_5min"] == 1
-    if feature in ("log_transaction_amount", "is_high_value_txn") or (alone and feature == "avg_amount_5min"):
+    if feature in ("log_transaction_amount", "is_high_value_txn"):
+        return "TransactionAmt"
+    if feature == "avg_amount_5min" and (alone or abs(row[feature] / (row["TransactionAmt"] or 1.0) - 1) < _ALIKE):
         return "TransactionAmt"
     if alone and feature in ("stddev_amount_5min", "product_diversity_5min"):
         return "txn_count_5min"
     return feature
 
 
-# The sentences. Each begins in lower case, since it may follow another.
+_OF_THE_WINDOW: Final = ("txn_count_5min", "avg_amount_5min", "stddev_amount_5min", "product_diversity_5min")
 
 
-def _amount(row: Mapping[str, float], usual: Usual) -> str:
-    return _compared(_money(row["TransactionAmt"]), row["TransactionAmt"], usual)
+@dataclass(frozen=True)
+class _Purchase:
+    """What a sentence is made of; `known` is a word for the purchases in the window where they were named before."""
+
+    row: Mapping[str, float]
+    usual: Usual
+    known: str
+
+    def __getitem__(self, feature: str) -> float:
+        return self.row[feature]
+
+    @property
+    def together(self) -> str:
+        return self.known or f"the {self.row['txn_count_5min']:,.0f} purchases in {_MINUTES}"
 
 
-def _abroad(row: Mapping[str, float], usual: Usual) -> str:
-    share = usual.of_card.get("is_international_txn")
-    if row["is_international_txn"] == 0:
+# The sentences. Each begins in lower case, since it may follow another, and holds no semicolon, which parts them.
+
+
+def _amount(of: _Purchase) -> str:
+    return _compared(_money(of["TransactionAmt"]), of["TransactionAmt"], of.usual)
+
+
+def _place(of: _Purchase) -> str:
+    share = of.usual.of_card.get("is_international_txn")
+    if of["is_international_txn"] == 0:
         if share is not None and share > 0.5:
             return "at home, though this card is mostly used abroad"
         return f"at home, {_RARE}"
@@ -126,37 +151,40 @@ def _abroad(row: Mapping[str, float], usual: Usual) -> str:
     return "abroad, as this card often is" if share >= 0.2 else "abroad, as this card seldom is"
 
 
-def _pace(row: Mapping[str, float], usual: Usual) -> str:
-    count = int(row["txn_count_5min"])
+def _pace(of: _Purchase) -> str:
+    count, own, most = of["txn_count_5min"], of.usual.of_card.get("txn_count_5min"), of.usual.card_most_in_5min
     if count == 1:
         return f"nothing else on this card within {_MINUTES}, {_RARE}"
-    return f"{count:,} purchases in {_MINUTES}{_beside(count, usual, 'txn_count_5min')}"
+    said = "so many in so short a time" if of.known else f"{count:,.0f} purchases in {_MINUTES}"
+    if most is not None and most >= count:
+        return f"{said}, though this card has had {most:,.0f} before"
+    return said if own is None or round(own) >= count else f"{said}, where this card's usual is {own:,.0f}"
 
 
-def _average(row: Mapping[str, float], usual: Usual) -> str:
-    average = row["avg_amount_5min"]
-    return _compared(f"the {_together(row)} average {_money(average)}", average, usual)
+def _average(of: _Purchase) -> str:
+    average = of["avg_amount_5min"]
+    return _compared(f"{of.together} average {_money(average)}", average, of.usual)
 
 
-def _spread(row: Mapping[str, float], usual: Usual) -> str:
-    spread, average = row["stddev_amount_5min"], row["avg_amount_5min"]
+def _spread(of: _Purchase) -> str:
+    spread, average = of["stddev_amount_5min"], of["avg_amount_5min"]
     if spread == 0:
-        return f"the {_together(row)} cost exactly the same"
+        return f"{of.together} cost exactly the same"
     if spread < _ALIKE * average:
-        return f"the {_together(row)} cost nearly the same"
-    return f"the {_together(row)} differ in amount, by about {_money(spread)} from their average"
+        return f"{of.together} cost nearly the same"
+    return f"{of.together} {'differ widely' if spread > average / 2 else 'differ'} in amount"
 
 
-def _products(row: Mapping[str, float], usual: Usual) -> str:
-    products = int(row["product_diversity_5min"])
+def _products(of: _Purchase) -> str:
+    products = of["product_diversity_5min"]
     if products == 1:
-        return f"the {_together(row)} are all of one product"
-    return f"{products:,} different products in {_MINUTES}{_beside(products, usual, 'product_diversity_5min')}"
+        return f"{of.together} are all of one product"
+    return f"{of.together} are of {products:,.0f} different products"
 
 
-_SENTENCES: Final[Mapping[str, Callable[[Mapping[str, float], Usual], str]]] = {
+_SENTENCES: Final[Mapping[str, Callable[[_Purchase], str]]] = {
     "TransactionAmt": _amount,
-    "is_international_txn": _abroad,
+    "is_international_txn": _place,
     "txn_count_5min": _pace,
     "avg_amount_5min": _average,
     "stddev_amount_5min": _spread,
@@ -165,15 +193,6 @@ _SENTENCES: Final[Mapping[str, Callable[[Mapping[str, float], Usual], str]]] = {
 
 _RARE: Final = "which is rare for a purchase like this"
 """Said of what is common by itself: the forest found the combination rare."""
-
-
-def _together(row: Mapping[str, float]) -> str:
-    return f"{int(row['txn_count_5min']):,} purchases in {_MINUTES}"
-
-
-def _beside(count: int, usual: Usual, feature: str) -> str:
-    own = usual.of_card.get(feature)
-    return "" if own is None or round(own) >= count else f"; this card's usual is {own:,.0f}"
 
 
 def _compared(said: str, amount: float, usual: Usual) -> str:

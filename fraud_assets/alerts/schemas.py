@@ -21,6 +21,9 @@ _MADE_OF: Final = [
 BURST: Final = 3
 """So many purchases in one window are a burst: two are a person who bought a coffee and a paper."""
 
+FAR: Final = 3.0
+"""As many times a card's usual amount is no usual purchase, however often the card has had such bursts."""
+
 NEAREST: Final = 25
 """The card's transactions that are kept on either side of an alert: a day's story, and never a list without end."""
 
@@ -84,7 +87,13 @@ ALERTS_SCHEMA: Final = pa.schema(
             "is_burst_of_small_alike",
             pa.bool_(),
             f"{BURST} or more purchases in five minutes, all of them small and alike: mean and standard deviation of "
-            "their amounts together lie below the usual amount of all cards. A list full of these needs another look.",
+            "their amounts together lie below the usual amount of all cards. Card testing looks like this.",
+        ),
+        column(
+            "is_usual_burst",
+            pa.bool_(),
+            f"{BURST} or more purchases in five minutes on a card that has had as many before, of less than {FAR:.0f} "
+            "times its usual amount. A list full of these is one of harmless bursts.",
         ),
         *_MADE_OF,
     ]
@@ -99,6 +108,7 @@ LISTS_SCHEMA: Final = pa.schema(
         column("below_the_cut", pa.int64(), "Anomalies that are not: alerts + below_the_cut = anomalies."),
         column("alerted_cards", pa.int64(), "Cards with an alert."),
         column("bursts_of_small_alike", pa.int64(), "Alerts of which is_burst_of_small_alike is true."),
+        column("usual_bursts", pa.int64(), "Alerts of which is_usual_burst is true."),
         column("amount_at_risk", pa.float64(), "Sum of the amounts of the alerts."),
         column(
             "usual_amount",

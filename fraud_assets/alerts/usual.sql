@@ -5,10 +5,9 @@
 SELECT
     card_id,
     count(*) AS earlier_transactions,
-    median(TransactionAmt) AS own_usual_amount,
+    round(median(TransactionAmt), 3) AS own_usual_amount,
     median(txn_count_5min)::DOUBLE AS own_usual_count,
     max(txn_count_5min) AS most_in_5min,
-    median(product_diversity_5min)::DOUBLE AS own_usual_products,
     avg(is_international_txn)::DOUBLE AS share_abroad
 FROM earlier_rows
 SEMI JOIN alerted USING (card_id)

@@ -1,9 +1,12 @@
 """Gold: Silver rows and a model version become scores. How a row is scored is `fraud_assets.gold`'s business."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import dagster as dg
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.model import prod_model
@@ -11,14 +14,19 @@ from fraud_assets.assets.partition_runs import (
     MODEL_VERSION_TAG,
     PartitionMade,
     PartitionRefusedError,
-    materialize_each,
+    materialize_slices,
     provenance,
+    slices,
 )
 from fraud_assets.assets.silver import silver_transactions_base
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import count_anomalies, most_suspicious, score_partition
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
+
+_SLICE_ROWS: Final = 250_000
+"""Rows that are scored and written together, if they are of several partitions: they pass through, and are not held."""
 
 
 @dg.asset(
@@ -28,6 +36,7 @@ from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_
     owners=OWNERS,
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
+    op_tags={"dagster/priority": "1"},  # where one run builds and scores, scores come before Silver's checks
     metadata=table_metadata(PREDICTIONS, copied_from=SILVER_TRANSACTIONS),
 )
 def fraud_predictions(
@@ -44,35 +53,54 @@ def fraud_predictions(
             "`fraud-assets promote VERSION` sets one that was refused."
         )
     scorer = model_registry.scorer(version)
-    built = lake.partition_states(PARTITION_BUILDS, ("silver_version",))
+    built = lake.partition_states(PARTITION_BUILDS, ("silver_version", "silver_rows"))
+    # A run that built Silver, too, scores only what became other rows; a person who asks for Gold alone gets it anew.
+    builds_silver = silver_transactions_base.key in context.job_def.asset_layer.selected_asset_keys
+    columns = ("silver_version", "model_version")
+    states = lake.partition_states(PREDICTIONS, columns) if builds_silver else {}
+    scored_before = {key: tuple(state[column] for column in columns) for key, state in states.items()}
 
-    def make(key: str) -> PartitionMade:
-        if key not in built:
-            raise PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
-        scored, silver_digest = score_partition(
-            connection,
-            lake.select(SILVER_TRANSACTIONS, keys=[key]),
-            batch_rows=BATCH_ROWS,
-            built_digest=built[key]["silver_version"],
-            scorer=scorer,
-            scored_at=datetime.now(tz=UTC),
-            model_version=version,
-            partition_key=key,
-        )
-        lake.replace_partition(PREDICTIONS, key, scored, provenance=provenance(context, model_version=version))
-        rows, anomalies = count_anomalies(connection, lake.select(PREDICTIONS, keys=[key]))
-        _, top = most_suspicious(connection, lake.select(PREDICTIONS, keys=[key]))
-        return PartitionMade(
-            rows=rows,
-            data_version=f"{silver_digest}-{version}",
-            metadata={"anomalies": anomalies, "model_version": version, "silver_version": silver_digest},
-            preview=markdown_table(
-                ["TransactionID", "time (UTC)", "amount", "fraud_score", "score_percentile"],
-                [[name, f"{time:%H:%M:%S}", f"{amount:,.2f}", *scores] for name, time, amount, _, *scores in top],
-            ),
-        )
+    def make(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
+        silver = lake.select_each(SILVER_TRANSACTIONS, keys)
+        scoring = {"scorer": scorer, "scored_at": datetime.now(tz=UTC), "model_version": version}
+
+        def scores() -> Iterator[pa.RecordBatch]:
+            for key in due:
+                digest, constants = built[key]["silver_version"], {"partition_key": key, **scoring}
+                yield from score_partition(
+                    connection, silver[key], batch_rows=BATCH_ROWS, built_digest=digest, **constants
+                )[0]
+
+        known = [key for key in keys if key in built]
+        due = [key for key in known if scored_before.get(key) != (built[key]["silver_version"], version)]
+        if due:
+            rows = pa.RecordBatchReader.from_batches(PREDICTIONS.schema, scores())
+            lake.replace_partitions(PREDICTIONS, due, rows, provenance=provenance(context, model_version=version))
+        gold = lake.select_each(PREDICTIONS, known)
+        return {
+            key: _made(connection, gold[key], built[key]["silver_version"], version)
+            if key in built
+            else PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
+            for key in keys
+        }
 
     with lake.connect() as connection:
         # One thread reads, one scores, one writes: on two cores a second reader would hold up the writer, the slowest.
         connection.execute("SET threads = 1")
-        yield from materialize_each(context, make)
+        cut = slices(context.partition_keys, lambda key: built.get(key, {}).get("silver_rows", 0), most=_SLICE_ROWS)
+        yield from materialize_slices(context, cut, make, show=lake.publish_views)
+
+
+def _made(connection: DuckDBPyConnection, gold: str, silver_digest: str, version: str) -> PartitionMade:
+    """Return what an operator asks of a scored partition first: rows, anomalies, the highest scores."""
+    rows, anomalies = count_anomalies(connection, gold)
+    _, top = most_suspicious(connection, gold)
+    return PartitionMade(
+        rows=rows,
+        data_version=f"{silver_digest}-{version}",
+        metadata={"anomalies": anomalies, "model_version": version, "silver_version": silver_digest},
+        preview=markdown_table(
+            ["TransactionID", "time (UTC)", "amount", "fraud_score", "score_percentile"],
+            [[name, f"{time:%H:%M:%S}", f"{amount:,.2f}", *scores] for name, time, amount, _, *scores in top],
+        ),
+    )

@@ -7,6 +7,7 @@ loading definitions must stay light.
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metad
 from fraud_assets.assets.model_inputs import (
     EvaluationInputs,
     read_evaluation_inputs,
+    read_reviewed,
     read_same_trees,
     read_training,
     scores_of,
@@ -23,7 +25,7 @@ from fraud_assets.assets.model_inputs import (
 )
 from fraud_assets.assets.partition_runs import provenance
 from fraud_assets.assets.silver import silver_transactions_base
-from fraud_assets.model.estimates import FOREST, Evaluation, quality_notes, quality_table, summary
+from fraud_assets.model.estimates import FOREST, REVIEWED, Evaluation, quality_notes, quality_table, summary
 from fraud_assets.model.promotion import decide
 from fraud_assets.model.records import evaluation_of, metrics_table
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
@@ -141,6 +143,8 @@ def evaluation_metrics(
         production={other: scores_of(other, model_registry, inputs.rows) for other in others},
         alerts_per_day=alerts_per_day,
     )
+    if (reviewed := read_reviewed(version, lake)) is not None:
+        evaluation = replace(evaluation, estimates={**evaluation.estimates, REVIEWED: reviewed})
     now, labels_version = datetime.now(tz=UTC), inputs.labels_version
     table = metrics_table(
         evaluation, model_version=version, window=inputs.window, evaluated_at=now, labels_version=labels_version

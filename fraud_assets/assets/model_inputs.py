@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from fraud_assets.alerts.reviews import precision_of_reviewed
 from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.model import rows
+from fraud_assets.model.estimates import Estimate
 from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters, split_window
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registration import library_versions
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
-from fraud_assets.resources.tables import SILVER_TRANSACTIONS
+from fraud_assets.resources.tables import ALERT_REVIEWS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
 
@@ -115,8 +117,25 @@ def read_evaluation_inputs(lake: Lake, landing_zone: LandingZone, facts: Trainin
             rows.read_evaluation_rows(connection, later),
             rows.read_reference_rows(connection, earlier),
             labels,
-            str(evaluated_labels_digest(label_files, silver, window)),
+            str(evaluated_labels_digest(label_files, silver, window, landing_zone.review_files())),
         )
+
+
+def read_reviewed(version: str, lake: Lake) -> dict[str, Estimate] | None:
+    """Return what analysts found of a version's alerts; None where nothing at all was reviewed."""
+    with lake.connect() as connection:
+        [(reviews, frauds, decided, cards)] = connection.execute(
+            f"""
+            SELECT
+                count(*),
+                count(*) FILTER (is_own AND outcome = 'fraud'),
+                count(*) FILTER (is_own AND outcome != 'unsure'),
+                count(DISTINCT card_id) FILTER (is_own AND outcome != 'unsure')
+            FROM (SELECT *, was_alert AND model_version = $version AS is_own FROM {lake.select(ALERT_REVIEWS)})
+            """,
+            {"version": version},
+        ).fetchall()
+    return precision_of_reviewed(frauds, decided, cards) if reviews else None
 
 
 def scores_of(version: str, model_registry: ModelRegistry, silver_rows: "pd.DataFrame") -> "Scores":

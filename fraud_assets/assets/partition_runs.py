@@ -4,7 +4,7 @@ A run covers one partition or a contiguous range. What a single partition means 
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -20,6 +20,10 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"(dagster|dag
 
 MODEL_VERSION_TAG = "fraud_assets/model_version"
 """Run tag that pins the model version, so that a scoring run need not ask MLflow."""
+
+_SLICE_PARTITIONS: Final = 200
+"""Partitions that are written together, at most. Many share the costs of a commit; Delta's writer keeps a file open
+for each of them, and still needs little memory."""
 
 _CONFLICTS_BORNE: Final = 2
 """Two writers of one partition are rare, and each attempt takes seconds: three losses in a row mean something else."""
@@ -58,33 +62,68 @@ def provenance(context: dg.AssetExecutionContext, **more: str) -> dict[str, str]
     return {"dagster_run_id": context.run.run_id, "code_version": code_version or "", **more}
 
 
+def slices(keys: Iterable[str], size: Callable[[str], int], *, most: int) -> Iterator[list[str]]:
+    """Cut keys, in their order, into slices of at most `most` in size together; a larger one is a slice by itself."""
+    cut: list[str] = []
+    total = 0
+    for key in keys:
+        own = size(key)
+        if cut and (total + own > most or len(cut) == _SLICE_PARTITIONS):
+            yield cut
+            cut, total = [], 0
+        cut.append(key)
+        total += own
+    if cut:
+        yield cut
+
+
 def materialize_each(
+    context: dg.AssetExecutionContext, make: Callable[[str], PartitionMade], **options: Any
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    """Make every partition of the run by itself; `make` writes one. Otherwise as `materialize_slices`."""
+
+    def make_one(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
+        return {keys[0]: make(keys[0])}
+
+    yield from materialize_slices(context, ([key] for key in context.partition_keys), make_one, **options)
+
+
+def materialize_slices(
     context: dg.AssetExecutionContext,
-    make: Callable[[str], PartitionMade],
+    cut: Iterable[Sequence[str]],
+    make: Callable[[Sequence[str]], Mapping[str, PartitionMade | FraudAssetsError]],
     *,
     gate: Callable[[], dg.AssetCheckResult] | None = None,
+    show: Callable[[], object] | None = None,
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-    """Make every partition of the run and yield what Dagster is to know of it.
+    """Make every partition of the run, slice after slice, and yield what Dagster is to know of it.
 
     Args:
         context: of the asset that is materialized.
-        make: writes one partition. A FraudAssetsError stops that partition only; any other error stops the run.
+        cut: the run's partitions, in slices of which each is written in one transaction a table.
+        make: writes a slice; gives each partition as it was made, or the error that refused it. A FraudAssetsError
+            that it raises refuses the whole slice; any other error stops the run.
         gate: gives the result of the asset's blocking check once all partitions were tried.
+        show: lets readers see what was written; else they do when the run is done, its last check included.
 
     Raises:
         dagster.Failure: a partition was refused. The good ones are materialized before it.
     """
-    keys = context.partition_keys
     made: dict[str, PartitionMade] = {}
     refused: dict[str, Exception] = {}
-    for number, key in enumerate(keys, start=1):
-        try:
-            made[key] = _make(make, key)
-            context.log.info(f"[{number}/{len(keys)}] {key}: {made[key].rows:,} rows")
-        except FraudAssetsError as error:
-            refused[key] = error
-            context.log.error(f"[{number}/{len(keys)}] {key}: {error}")
+    total = len(context.partition_keys)
+    for keys in cut:
+        for key, outcome in _make(make, keys).items():
+            number = len(made) + len(refused) + 1
+            if isinstance(outcome, PartitionMade):
+                made[key] = outcome
+                context.log.info(f"[{number}/{total}] {key}: {outcome.rows:,} rows")
+            else:
+                refused[key] = outcome
+                context.log.error(f"[{number}/{total}] {key}: {outcome}")
 
+    if show is not None and made:
+        show()
     if refused:
         for key, partition in made.items():
             context.log_event(
@@ -115,14 +154,20 @@ def materialize_each(
     )
 
 
-def _make(make: Callable[[str], PartitionMade], key: str) -> PartitionMade:
-    """Make a partition; where another run wrote it meanwhile, make it anew from what lies there now."""
-    for _ in range(_CONFLICTS_BORNE):
+def _make(
+    make: Callable[[Sequence[str]], Mapping[str, PartitionMade | FraudAssetsError]], keys: Sequence[str]
+) -> Mapping[str, PartitionMade | FraudAssetsError]:
+    """Make a slice; where another run wrote into it meanwhile, make it anew from what lies there now."""
+    lost = 0
+    while True:
         try:
-            return make(key)
-        except PartitionConflictError:
-            continue
-    return make(key)
+            return make(keys)
+        except PartitionConflictError as error:
+            lost += 1
+            if lost > _CONFLICTS_BORNE:
+                return dict.fromkeys(keys, error)
+        except FraudAssetsError as error:
+            return dict.fromkeys(keys, error)
 
 
 def partition_metadata(partition: PartitionMade) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """Silver: a landed partition becomes features and quarantine. `fraud_assets.silver` says what a row must be."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
+from typing import Final
 
 import dagster as dg
 import pyarrow as pa
@@ -13,17 +17,23 @@ from fraud_assets.assets.partition_runs import (
     PartitionMade,
     PartitionRefusedError,
     materialize_each,
+    materialize_slices,
     partition_metadata,
     provenance,
+    slices,
 )
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake, batches
-from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS
+from fraud_assets.resources.landing_zone import LandedFile, LandingZone
+from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS, Table
 from fraud_assets.silver.build import SilverBuild, build_partition
 from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractCheck
 
 FEATURES_MATCH_CONTRACT = "features_match_contract"
+
+_SLICE_BYTES: Final = 8 * 2**20
+"""Landed bytes that are built and written together: some hundred thousand rows, held as about as many megabytes."""
 
 
 class ContractViolationError(PartitionRefusedError):
@@ -104,35 +114,27 @@ def silver_transactions_base(
     """
     violations: dict[str, Mapping[str, int]] = {}
 
-    def make(key: str) -> PartitionMade:
+    def make(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
         # Three tables change together: of two runs over one partition, the second builds when the first is done.
-        # Each partition has a connection of its own, so that the rows of only one are held.
-        with lake.hold(f"silver-{key}"), lake.connect() as connection:
-            try:
-                built = _build(lake, landing_zone, connection, key)
-            except ContractViolationError as error:
+        # Each slice has a connection of its own, so that no more rows than its own are held.
+        with ExitStack() as held, lake.connect() as connection:
+            for key in sorted(keys):
+                held.enter_context(lake.hold(f"silver-{key}"))
+            built = _build_slice(lake, landing_zone, connection, keys)
+            built.store(lake, provenance(context))
+        for key in keys:
+            violations.pop(key, None)
+            if isinstance(error := built.refused.get(key), ContractViolationError):
                 violations[key] = error.violations
-                raise
-            _store(lake, connection, built, provenance(context, input_version=str(built.input_digest)))
-            good = _preview(connection, "silver_rows", ["TransactionID", "event_timestamp", *FEATURE_NAMES])
-            refused = _quarantine(connection, "quarantine_rows", built.landed_rows, str(built.input_digest))
-        context.log_event(
-            dg.AssetMaterialization(quarantined_transactions.key, partition=key, metadata=partition_metadata(refused))
-        )
-        return PartitionMade(
-            rows=built.silver_rows,
-            data_version=built.silver_digest,
-            metadata={
-                "landed_rows": built.landed_rows,
-                "quarantined_rows": built.quarantined_rows,
-                "quarantine_reasons": dict(built.quarantine_reasons),
-                **built.stored_digests,
-            },
-            preview=good,
-        )
+        for key, refused in built.quarantine.items():
+            metadata = partition_metadata(refused)
+            context.log_event(dg.AssetMaterialization(quarantined_transactions.key, partition=key, metadata=metadata))
+        return {key: built.refused.get(key) or built.made[key] for key in keys}
 
-    yield from materialize_each(
+    landed = landing_zone.files_of(context.partition_keys)
+    yield from materialize_slices(
         context,
+        slices(context.partition_keys, lambda key: sum(file.size for file in landed[key]), most=_SLICE_BYTES),
         make,
         gate=lambda: dg.AssetCheckResult(
             check_name=FEATURES_MATCH_CONTRACT,
@@ -145,32 +147,91 @@ def silver_transactions_base(
     )
 
 
-def _build(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, key: str) -> SilverBuild:
+@dataclass
+class _Slice:
+    """Partitions that are written together: the rows of each table, what Dagster is to know, and what was refused."""
+
+    rows: dict[Table, list[Iterable[pa.RecordBatch]]] = field(default_factory=dict)
+    made: dict[str, PartitionMade] = field(default_factory=dict)
+    quarantine: dict[str, PartitionMade] = field(default_factory=dict)
+    refused: dict[str, FraudAssetsError] = field(default_factory=dict)
+
+    def store(self, lake: Lake, origin: Mapping[str, str]) -> None:
+        """Write quarantine, records, and then the Silver rows, since by them a partition counts as built."""
+        for table, rows in self.rows.items():
+            together = pa.RecordBatchReader.from_batches(table.schema, chain.from_iterable(rows))
+            lake.replace_partitions(table, [*self.made], together, provenance=origin)
+
+
+def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, keys: Sequence[str]) -> _Slice:
+    """Make the rows of partitions. Those of a partition by itself are made as they are written, others are held."""
+    grain = landing_zone.source.partitions.grain
+    files = landing_zone.files_of(keys)
+    stored = lake.select_each(SILVER_TRANSACTIONS, [previous_key(key, grain) for key in keys])
+    silver: dict[str, pa.Table] = {}
+    found = _Slice()
+    for key in keys:
+        before = previous_key(key, grain)
+        if before in silver:
+            connection.register("silver_before", silver[before])
+        lookback = "silver_before" if before in silver else stored[before]
+        try:
+            if not files[key]:
+                raise landing_zone.nothing_landed(key)
+            built = _build(landing_zone, connection, key, files[key], lookback)
+        except FraudAssetsError as error:
+            found.refused[key] = error
+            continue
+        found.made[key], found.quarantine[key] = _described(connection, built)
+        record = {name: getattr(built, name, None) for name in PARTITION_BUILDS.schema.names} | built.stored_digests
+        builds = pa.Table.from_pylist([record | {"built_at": datetime.now(tz=UTC)}], schema=PARTITION_BUILDS.schema)
+        made: dict[Table, Iterable[pa.RecordBatch]] = {
+            QUARANTINED_TRANSACTIONS: _stream(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS),
+            PARTITION_BUILDS: builds.to_batches(),
+            SILVER_TRANSACTIONS: _stream(connection, "silver_rows", SILVER_TRANSACTIONS),
+        }
+        if len(keys) > 1:  # the next partition takes the place of this one in the connection
+            made = {table: list(rows) for table, rows in made.items()}
+            silver[key] = pa.Table.from_batches(made[SILVER_TRANSACTIONS], SILVER_TRANSACTIONS.schema)
+        for table, rows in made.items():
+            found.rows.setdefault(table, []).append(rows)
+    return found
+
+
+def _stream(connection: DuckDBPyConnection, relation: str, table: Table) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a relation, asked for with the first of them: a connection gives one stream at a time."""
+    yield from batches(connection, relation, table.schema)
+
+
+def _build(
+    landing_zone: LandingZone,
+    connection: DuckDBPyConnection,
+    key: str,
+    files: Sequence[LandedFile],
+    lookback: str,
+) -> SilverBuild:
     """Make the rows of a partition, all of which keep the contract."""
-    source, files = landing_zone.source, landing_zone.files(key)
-    built = build_partition(
-        connection,
-        source,
-        key,
-        [file.raw for file in files],
-        lookback=lake.select(SILVER_TRANSACTIONS, keys=[previous_key(key, source.partitions.grain)]),
-        input_digest=landing_zone.input_digest(files),
-    )
+    raw, digest = [file.raw for file in files], landing_zone.input_digest(files)
+    built = build_partition(connection, landing_zone.source, key, raw, lookback=lookback, input_digest=digest)
     if not built.check.passed:
         raise ContractViolationError(built.check)
     return built
 
 
-def _store(lake: Lake, connection: DuckDBPyConnection, built: SilverBuild, origin: dict[str, str]) -> None:
-    """Write a partition's quarantine, its record, and then its Silver rows, since by them it counts as built."""
-    key = built.partition_key
-    quarantined = batches(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS.schema)
-    lake.replace_partition(QUARANTINED_TRANSACTIONS, key, quarantined, provenance=origin)
-    record = {name: getattr(built, name, None) for name in PARTITION_BUILDS.schema.names} | built.stored_digests
-    builds = pa.Table.from_pylist([record | {"built_at": datetime.now(tz=UTC)}], schema=PARTITION_BUILDS.schema)
-    lake.replace_partition(PARTITION_BUILDS, key, builds, provenance=origin)
-    silver = batches(connection, "silver_rows", SILVER_TRANSACTIONS.schema)
-    lake.replace_partition(SILVER_TRANSACTIONS, key, silver, provenance=origin)
+def _described(connection: DuckDBPyConnection, built: SilverBuild) -> tuple[PartitionMade, PartitionMade]:
+    """Return what Dagster is to know of a partition, and of its quarantine."""
+    good = PartitionMade(
+        rows=built.silver_rows,
+        data_version=built.silver_digest,
+        metadata={
+            "landed_rows": built.landed_rows,
+            "quarantined_rows": built.quarantined_rows,
+            "quarantine_reasons": dict(built.quarantine_reasons),
+            **built.stored_digests,
+        },
+        preview=_preview(connection, "silver_rows", ["TransactionID", "event_timestamp", *FEATURE_NAMES]),
+    )
+    return good, _quarantine(connection, "quarantine_rows", built.landed_rows, str(built.input_digest))
 
 
 def _preview(connection: DuckDBPyConnection, relation: str, columns: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 import dagster as dg
@@ -10,7 +10,8 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from fraud_assets.automation.jobs import asset_selection, run_tags
+from fraud_assets.automation.dead_runs import end_dead_runs
+from fraud_assets.automation.jobs import job_and_selection, run_tags
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
 from fraud_assets.staleness import Request, decide, requests
@@ -40,22 +41,21 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
 
     One stage after the other: what is due is decided anew, from what is on disk, when a stage is done.
     """
-    stages = {stage.name: stage for stage in platform.stages}
     partitions = definitions.resolve_job_def("silver_job").partitions_def
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
+    end_dead_runs(instance, str(platform.data_dir), now=time())
     reconcile(platform.lake, platform.model_registry)
     while True:
         plan = decide(platform.state(platform.landing_zone.look()), platform.stages)
         untried = [request for request in requests(plan.due, all_keys=all_keys) if request.cause not in tried]
         if not untried:
             break
-        stage = stages[untried[0].stage]
-        for request in (request for request in untried if request.stage == stage.name):
+        for request in (request for request in untried if request.stage == untried[0].stage):
             tried.add(request.cause)
             yield Started(request)
             began = monotonic()
-            result = _execute(definitions, instance, request, asset_selection(stage, platform.stages), stage.job)
+            result = _execute(definitions, instance, request, *job_and_selection(request, platform.stages))
             yield Ended(request, monotonic() - began, _problem(result))
 
 
@@ -63,8 +63,8 @@ def _execute(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     request: Request,
-    selection: Sequence[dg.AssetKey] | None,
     job_name: str,
+    selection: Sequence[dg.AssetKey] | None,
 ) -> dg.JobExecutionResult:
     """Execute one run in this process, as one of the code location: else the UI shows it under no job."""
     job = definitions.resolve_job_def(job_name)

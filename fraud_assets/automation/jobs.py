@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from fraud_assets.assets.partition_runs import FIRST_PARTITION_TAG, LAST_PARTITION_TAG, MODEL_VERSION_TAG
-from fraud_assets.staleness import Request, Stage
+from fraud_assets.staleness import Request, Stage, with_following
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -23,26 +23,45 @@ retraining_schedule = dg.ScheduleDefinition(
 
 
 def job_assets(stages: Iterable[Stage]) -> dict[str, list[dg.AssetKey]]:
-    """Return by job what it materializes: the assets of all its stages."""
-    assets: dict[str, dict[str, None]] = {}
+    """Return by job what it materializes: the assets of all its stages, and of those that it goes on with."""
+    stages, assets = tuple(stages), dict[str, dict[str, None]]()
     for stage in stages:
         assets.setdefault(stage.job, {}).update(dict.fromkeys(stage.assets))
+        if stage.goes_on_in:
+            together = [name for one in with_following(stage, stages) for name in one.assets]
+            assets.setdefault(stage.goes_on_in, {}).update(dict.fromkeys(together))
     return {job: [dg.AssetKey(name) for name in names] for job, names in assets.items()}
 
 
 def build_jobs(stages: Iterable[Stage]) -> "list[UnresolvedAssetJobDefinition]":
     """Return the jobs of the stages; one that several share is described by the first of them."""
-    does = {stage.job: stage.does for stage in reversed(tuple(stages))}
+    stages, does = tuple(stages), dict[str, str]()
+    for stage in stages:
+        does.setdefault(stage.job, stage.does)
+        if stage.goes_on_in:
+            does[stage.goes_on_in] = " Then, in the same run: ".join(one.does for one in with_following(stage, stages))
     return [
         dg.define_asset_job(job, selection=dg.AssetSelection.assets(*assets), description=does[job])
         for job, assets in job_assets(stages).items()
     ]
 
 
-def asset_selection(stage: Stage, stages: Iterable[Stage]) -> list[dg.AssetKey] | None:
-    """Return what a run of the stage's job materializes for it; None for the whole job."""
+def jobs_of(stage: Stage) -> set[str]:
+    """Return the jobs that a request of the stage may run."""
+    return {stage.job, stage.goes_on_in} - {""}
+
+
+def job_and_selection(request: Request, stages: Iterable[Stage]) -> tuple[str, list[dg.AssetKey] | None]:
+    """Return the job of a request, and what of the job it materializes; None for the whole job.
+
+    Where the model version is known before the stage is done, the run goes on with what follows.
+    """
+    stages = tuple(stages)
+    [stage] = [stage for stage in stages if stage.name == request.stage]
+    if stage.goes_on_in and request.model_version:
+        return stage.goes_on_in, None
     own = [dg.AssetKey(name) for name in stage.assets]
-    return None if own == job_assets(stages)[stage.job] else own
+    return stage.job, None if own == job_assets(stages)[stage.job] else own
 
 
 def run_tags(request: Request) -> dict[str, str]:

@@ -5,17 +5,18 @@ how often the same cause was tried. No cursor and no event decides: a lost run o
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
 from fraud_assets.assets.partition_runs import covered_keys
-from fraud_assets.automation.jobs import asset_selection, job_assets, run_tags
+from fraud_assets.automation.dead_runs import dead_runs_sensor
+from fraud_assets.automation.jobs import job_and_selection, job_assets, jobs_of, run_tags
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.run_locks import forget, is_dead
 from fraud_assets.resources.state import read_state
 from fraud_assets.staleness import Due, Request, Stage, decide, requests
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 CAUSE_TAG = "fraud_assets/cause"
 """Run tag: digest of what made the run due. The same cause is tried `MAX_ATTEMPTS` times."""
+
+WATCH_SECONDS: Final = 4.0
+"""For so long a tick watches landing. Dagster's ticks are five seconds apart, and come one after the other: with this
+nearly all of that time is watched, and the other sensors do not wait."""
+
+_SECONDS_BETWEEN_TICKS: Final = 1
+"""Less than the five that Dagster's loop takes: a sensor that is a moment early would miss a whole round."""
 
 MAX_ATTEMPTS = 3
 """A broken file does not mend itself; a full disk or a lost network may."""
@@ -45,8 +53,12 @@ def build_sensors(
     *,
     rescore_days: int,
     alerts_per_day: int,
+    watch_seconds: float = WATCH_SECONDS,
 ) -> list[dg.SensorDefinition]:
-    """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs."""
+    """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs.
+
+    Where nothing is due, a tick that looks at landing watches it for `watch_seconds` and looks again when a file lands.
+    """
 
     def requesting_sensor(name: str, description: str, *, looks: bool) -> dg.SensorDefinition:
         """Return a sensor that requests what is due of its stages; one of them looks at landing for both."""
@@ -54,32 +66,40 @@ def build_sensors(
         @dg.sensor(
             name=name,
             description=description,
-            jobs=[job for job in jobs if any((stage.job, stage.sensor) == (job.name, name) for stage in stages)],
-            minimum_interval_seconds=5,
+            jobs=[job for job in jobs if any(job.name in jobs_of(stage) for stage in stages if stage.sensor == name)],
+            minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
             default_status=dg.DefaultSensorStatus.RUNNING,
         )
         def sensor(
             context: dg.SensorEvaluationContext, lake: Lake, landing_zone: LandingZone, model_registry: ModelRegistry
         ) -> dg.SensorResult:
-            landing = landing_zone.look(only_stable=True, remember=looks)
-            state = read_state(
-                lake,
-                landing_zone,
-                model_registry,
-                landing=landing,
-                rescore_days=rescore_days,
-                alerts_per_day=alerts_per_day,
-                stages=stages,
-            )
-            plan = decide(state, stages)
-            prod = f"version behind @prod: {state.prod_version or 'none'}"
-            is_news = _log_news(context, landing.notes if looks else (prod, *plan.notes))
-            if looks:
-                lake.publish_views()
-            # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
-            if is_news and not looks:
-                reconcile(lake, model_registry)
-            return _tick(context, name, plan.due, stages, partitions.get_partition_keys())
+            def look(*, remember: bool) -> dg.SensorResult:
+                landing = landing_zone.look(only_stable=True, remember=remember)
+                state = read_state(
+                    lake,
+                    landing_zone,
+                    model_registry,
+                    landing=landing,
+                    rescore_days=rescore_days,
+                    alerts_per_day=alerts_per_day,
+                    stages=stages,
+                )
+                plan = decide(state, stages)
+                prod = f"version behind @prod: {state.prod_version or 'none'}"
+                is_news = _log_news(context, landing.notes if looks else (prod, *plan.notes))
+                if looks:
+                    lake.publish_views()
+                # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
+                if is_news and not looks:
+                    reconcile(lake, model_registry)
+                return _tick(context, name, plan.due, stages, partitions.get_partition_keys())
+
+            until = monotonic() + (watch_seconds if looks else 0)
+            with landing_zone.watched() as wait_for_landing:
+                result = look(remember=looks)
+                while not result.run_requests and wait_for_landing(until - monotonic()):
+                    result = look(remember=False)
+            return result
 
         return sensor
 
@@ -98,22 +118,6 @@ def build_sensors(
         ),
         dead_runs_sensor,
     ]
-
-
-@dg.sensor(
-    description="Reports runs failed whose process is gone, so that what they left is due again.",
-    minimum_interval_seconds=5,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def dead_runs_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
-    """End the runs that only the run table takes for alive; a sensor, since Dagster's launcher has no health check."""
-    started = context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    dead = [run for run in started if is_dead(lake.data_dir, run.run_id)]
-    for run in dead:
-        context.log.warning(f"Run {run.run_id} is gone: its process ended without a word. Reported failed.")
-        context.instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
-        forget(lake.data_dir, run.run_id)
-    return dg.SkipReason(f"{len(dead)} of {len(started)} started runs were dead")
 
 
 def _log_news(context: dg.SensorEvaluationContext, lines: Iterable[str]) -> bool:
@@ -136,7 +140,7 @@ def _tick(
     by_name = {stage.name: stage for stage in stages}
 
     def waits(stage: Stage) -> bool:
-        before = [item for item in plan if item.stage in stage.waits_for]
+        before = [item for item in plan if item.stage in stage.waits_for and not item.is_correction]
         return bool(_open_requests(context.instance, before, all_keys)[0])
 
     mine = {item.stage for item in plan if by_name[item.stage].sensor == sensor}
@@ -154,11 +158,12 @@ def _tick(
         run_requests=[
             dg.RunRequest(
                 run_key=f"{request.cause}-{attempt}",
-                job_name=by_name[request.stage].job,
+                job_name=job,
                 tags={**run_tags(request), CAUSE_TAG: request.cause},
-                asset_selection=asset_selection(by_name[request.stage], stages),
+                asset_selection=selection,
             )
             for request, attempt in asked
+            for job, selection in [job_and_selection(request, stages)]
         ],
         skip_reason=None if asked else "; ".join(reasons) or "nothing is due",
     )

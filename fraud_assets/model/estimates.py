@@ -16,6 +16,9 @@ ROWS: Final = "rows"
 """What made the scores, in `scored_by`: the version under evaluation, the plain rule, the amount alone, the best single
 column (its name follows), the supervised reference; or `rows`, for what holds of the rows, whoever scored them."""
 
+REVIEWED: Final = "reviewed alerts"
+"""In `scored_by` for what analysts found of a version's own alerts: labels of another origin, which are kept apart."""
+
 SCORER_WORDS: Final = {
     FOREST: "Isolation Forest",
     RULE: "plain rule",
@@ -138,6 +141,12 @@ def quality_notes(evaluation: Evaluation) -> list[str]:
     precision, recall = forest[f"precision_at_{at}"].value, forest[f"recall_at_{at}"].value
     if precision is not None and recall is not None and f"{precision:.3f}" == f"{recall:.3f}":
         notes.append(f"Precision and recall agree by chance: {capacity} are about as many rows as hold fraud.")
+    if (reviewed := evaluation.estimates.get(REVIEWED)) is not None and reviewed["precision"].value is not None:
+        count = int(reviewed["reviewed_alerts"].value or 0)
+        notes.append(
+            f"Of {count:,} alerts of this version that analysts decided about, {_as_text(reviewed['precision'])} were "
+            "fraud. Only alerts are reviewed: what was missed is not measurable by that."
+        )
     return notes
 
 
@@ -154,7 +163,7 @@ def _scorers(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Estimate]]]
     return [
         (SCORER_WORDS.get(scored_by, scored_by if ":" in scored_by else f"@prod then, {scored_by}"), estimates)
         for scored_by, estimates in evaluation.estimates.items()
-        if scored_by != ROWS and not scored_by.startswith(_DIFFERENCE)
+        if scored_by not in (ROWS, REVIEWED) and not scored_by.startswith(_DIFFERENCE)
     ]
 
 

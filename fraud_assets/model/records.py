@@ -15,9 +15,9 @@ from fraud_assets.model.estimates import Estimate, Evaluation
 _SCORED_BY: Final = (
     "What made the scores: forest, version N (then @prod, same rows), rule, amount, best column: NAME, highest or "
     "lowest first (of the eight, chosen on these very rows), reference (supervised); forest minus version N, for the "
-    "difference; rows, for what holds of the rows."
+    "difference; rows, for what holds of the rows; reviewed alerts, for what analysts found of the version's alerts."
 )
-_LABELS: Final = "The late labels, and the evaluated partitions as built, that it was measured on."
+_LABELS: Final = "The late labels, the evaluated partitions as built, and the reviews, that it was measured on."
 _INTERVAL: Final = "bound of its 95 % interval, cards drawn again; NULL where there is none."
 
 METRICS_SCHEMA: Final = pa.schema(

@@ -114,12 +114,23 @@ class Lake(dg.ConfigurableResource):
 
         By default it is over all partitions, of the latest version.
         """
-        wanted = None if keys is None else set(keys)
-        files = [
-            f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
-            for added in self._files(table, version=version)
-            if wanted is None or added[f"partition.{table.partition_by}"] in wanted
-        ]
+        files = self._paths(table, version)
+        wanted = files if keys is None else set(keys)
+        return self._over(table, [path for key, paths in files.items() if key in wanted for path in paths])
+
+    def select_each(self, table: Table, keys: Iterable[str]) -> dict[str, str]:
+        """Return for each partition what `select` gives, all of the same version; the table is opened once."""
+        files = self._paths(table)
+        return {key: self._over(table, files.get(key, [])) for key in keys}
+
+    def _paths(self, table: Table, version: int | None = None) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for added in self._files(table, version=version):
+            path = f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
+            paths.setdefault(added[f"partition.{table.partition_by}"], []).append(path)
+        return paths
+
+    def _over(self, table: Table, files: Sequence[str]) -> str:
         typed = ", ".join(f"NULL::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in table.schema)
         if not files:
             return f"(SELECT {typed} WHERE false)"
@@ -171,29 +182,42 @@ class Lake(dg.ConfigurableResource):
     def replace_partition(
         self, table: Table, key: str, rows: pa.RecordBatchReader | pa.Table, *, provenance: Mapping[str, str]
     ) -> None:
-        """Replace one partition whole, all or nothing; no row empties it. The table is made on first use.
+        """Replace one partition whole, as `replace_partitions` does."""
+        self.replace_partitions(table, [key], rows, provenance=provenance)
+
+    def replace_partitions(
+        self,
+        table: Table,
+        keys: Sequence[str],
+        rows: pa.RecordBatchReader | pa.Table,
+        *,
+        provenance: Mapping[str, str],
+    ) -> None:
+        """Replace partitions whole, all of them or none; one without rows is emptied. The table is made on first use.
 
         The rows have exactly the table's columns. The provenance (run id, code version, model version) goes into the
         commit's metadata.
 
         Raises:
-            PartitionConflictError: another writer replaced the same partition meanwhile.
+            PartitionConflictError: another writer replaced one of the partitions meanwhile.
             LakeError: the data directory cannot be written.
         """
+        listed = ", ".join(map(literal, keys))
         with _writing(self.location(table)), prefetched(rows) as stream:
             try:
                 write_deltalake(
                     self._prepare(table),
                     stream,
                     mode="overwrite",
-                    predicate=f"{table.partition_by} = {literal(key)}",
+                    predicate=f"{table.partition_by} IN ({listed})",
                     writer_properties=FILES,
                     target_file_size=FILE_BYTES,
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
                 )
             except CommitFailedError as error:
+                which = "...".join(sorted({keys[0], keys[-1]}))
                 raise PartitionConflictError(
-                    f"{table.address}, {key}: another run wrote it meanwhile. Run again."
+                    f"{table.address}, {which}: another run wrote it meanwhile. Run again."
                 ) from error
 
     # What readers open

@@ -5,18 +5,22 @@ nothing landed is changed. A data directory of another grain is refused everywhe
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any, Final
 
 import dagster as dg
 import duckdb
+from filelock import FileLock
 
-from fraud_assets.digests import digest_file
+from fraud_assets.digests import DIGITS, digest_file, digest_lines
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.files import replacing
 from fraud_assets.partition_keys import KEY_FORMATS, bounds
@@ -30,8 +34,14 @@ from fraud_assets.silver.splitting import partition_keys, split
 LABELS_FOLDER: Final = "labels"
 """Folder of late labels under landing/; never a partition."""
 
+REVIEWS_FOLDER: Final = "reviews"
+"""Folder of analysts' decisions under landing/; never a partition."""
+
 _NAMED: Final = 3
 """Paths that a person would still copy from a message."""
+
+_SETTLES_MS, _QUIET_MS = 1_000, 50
+"""One file that is split lands as many: what follows within 50 ms is taken together, for a second at most."""
 
 _OUTSIDE: Final = "is outside the source's partitions"
 
@@ -71,6 +81,7 @@ class Landing:
     partitions: Mapping[str, tuple[LandedFile, ...]]
     notes: tuple[str, ...] = ()
     labels: tuple[LandedFile, ...] = ()
+    reviews: tuple[LandedFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,23 +131,54 @@ class LandingZone(dg.ConfigurableResource):
             return None, str(error)
 
     def files(self, key: str) -> tuple[LandedFile, ...]:
-        """Return the files of one partition in the order in which they landed; NothingLandedError where none did."""
-        record_grain(Path(self.data_dir), self.source)
-        files = self._look([key]).partitions.get(key, ())
-        if not files:
-            raise NothingLandedError(f"Nothing landed for {key} in {self.folder}", self.source)
+        """Return the files of one partition in the order in which they landed.
+
+        Raises:
+            NothingLandedError: there is none.
+        """
+        if not (files := self.files_of([key])[key]):
+            raise self.nothing_landed(key)
         return files
+
+    def files_of(self, keys: Sequence[str]) -> dict[str, tuple[LandedFile, ...]]:
+        """Return the files of partitions, each in the order in which they landed; there may be none."""
+        record_grain(Path(self.data_dir), self.source)
+        found = self._look(keys).partitions
+        return {key: found.get(key, ()) for key in keys}
+
+    def nothing_landed(self, key: str) -> NothingLandedError:
+        """Return the error of a partition that nothing landed for."""
+        return NothingLandedError(f"Nothing landed for {key} in {self.folder}", self.source)
 
     def label_files(self) -> tuple[LandedFile, ...]:
         """Return the files of late labels in the order in which they landed; there may be none."""
         record_grain(Path(self.data_dir), self.source)
         return self._look([LABELS_FOLDER] if (self.folder / LABELS_FOLDER).exists() else []).labels
 
+    def review_files(self) -> tuple[LandedFile, ...]:
+        """Return the files of analysts' decisions in the order in which they landed; there may be none."""
+        record_grain(Path(self.data_dir), self.source)
+        return self._look([REVIEWS_FOLDER] if (self.folder / REVIEWS_FOLDER).exists() else []).reviews
+
+    def land_review(self, text: str) -> tuple[str, bool]:
+        """Land decisions as a CSV file named by the digest of its text; return its name, and whether it is new."""
+        folder = self.folder / REVIEWS_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        record_grain(Path(self.data_dir), self.source)
+        target = folder / f"{digest_lines([text])}.csv"
+        is_new = not target.exists()
+        if is_new:
+            with replacing(target) as fresh:
+                fresh.write_text(text, encoding="utf-8", newline="")
+        return f"{REVIEWS_FOLDER}/{target.name}", is_new
+
     def look(self, *, only_stable: bool = False, remember: bool = True) -> Landing:
         """Return all that landed; unless it shall be remembered, this look does not count as the last one.
 
-        A sensor asks for stable files only, those whose size and time have held since the last look, so that none is
-        read while it is being written.
+        Args:
+            only_stable: leave out files whose size and time have not held since the last look, unless they were put in
+                place whole. A sensor asks for it, so that a file that is still being written is not read.
+            remember: let this look count as the last one.
         """
         require_grain(Path(self.data_dir), self.source)
         names = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else []
@@ -165,7 +207,9 @@ class LandingZone(dg.ConfigurableResource):
                     identity = [status.st_size, status.st_mtime_ns, status.st_ino]
                     *as_before, digest, is_stable = known.get(name, [None, False])
                     # A look that is not remembered may follow the last one at once, so no file is stable by it.
-                    if only_stable and (as_before != identity or not (is_stable or remember)):
+                    # A look that is not remembered may follow the last one at once, so no file is stable by it.
+                    holds = as_before == identity and (is_stable or remember)
+                    if only_stable and not holds and not _was_put_in_place(path, status):
                         notes.append(f"landing/{name} has just been seen: it counts at the next look")
                         is_stable = False
                     elif not is_stable or as_before != identity:
@@ -184,13 +228,46 @@ class LandingZone(dg.ConfigurableResource):
         if advice := self.source.outside_advice(outside):
             notes.append(f"landing: {advice}")
         labels = partitions.pop(LABELS_FOLDER, ())
-        return Landing(partitions=partitions, notes=tuple(notes), labels=labels)
+        reviews = partitions.pop(REVIEWS_FOLDER, ())
+        return Landing(partitions=partitions, notes=tuple(notes), labels=labels, reviews=reviews)
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[float], bool]]:
+        """Give a function that waits so many seconds at most, and says whether something landed since the block began.
+
+        Where there is no folder to watch, or the system watches no more, it does not wait.
+        """
+        from watchfiles._rust_notify import RustNotify  # only where a tick watches: a run starts without it
+
+        try:
+            watcher = RustNotify([str(self.folder)], False, False, 300, True, True) if self.folder.is_dir() else None
+        except (OSError, RuntimeError):
+            watcher = None
+        if watcher is None:
+            yield lambda _: False
+            return
+        with watcher:
+
+            def wait(seconds: float) -> bool:
+                until = monotonic() + seconds
+                while (left := until - monotonic()) > 0:
+                    seen = watcher.watch(_SETTLES_MS, _QUIET_MS, max(int(left * 1000), 1), None)
+                    if not isinstance(seen, set):
+                        return False
+                    if any(self._counts(Path(path)) for _, path in seen):
+                        return True
+                return False
+
+            yield wait
+
+    def _counts(self, path: Path) -> bool:
+        return not any(map(_is_ignored, path.relative_to(self.folder).parts))
 
     def _why_no_partition(self, name: str) -> str | None:
-        """Say why what lies in landing is neither labels nor a partition that can be built now, or None."""
+        """Say why what lies in landing is neither labels, reviews nor a partition that can be built now, or None."""
         if not (self.folder / name).is_dir():
             return "is in no partition's folder; `fraud-assets land FILE` splits a file into partitions"
-        return None if name == LABELS_FOLDER else self._why_no_key(name)
+        return None if name in (LABELS_FOLDER, REVIEWS_FOLDER) else self._why_no_key(name)
 
     def _why_no_key(self, name: str) -> str | None:
         grain = self.source.partitions.grain
@@ -251,17 +328,30 @@ class LandingZone(dg.ConfigurableResource):
     def _landed_before(self, digest: str, names: set[str]) -> set[str]:
         """Remember the pieces of a raw file, and return those that it alone had before."""
         path = Path(self.data_dir) / ".landed_files.json"
-        known: dict[str, list[str]] = _read_json(path)
-        before = set(known.get(digest, ()))
-        known[digest] = sorted(names)
-        with replacing(path) as fresh:
-            fresh.write_text(json.dumps(known))
+        with FileLock(path.with_suffix(".lock")):  # of two landings at once none may lose what the other wrote
+            known: dict[str, list[str]] = _read_json(path)
+            before = set(known.get(digest, ()))
+            known[digest] = sorted(names)
+            with replacing(path) as fresh:
+                fresh.write_text(json.dumps(known))
         return before.difference(*known.values())
 
     @property
     def _digests_path(self) -> Path:
         """Digests, kept by path, size, time and inode."""
         return Path(self.data_dir) / ".landing_digests.json"
+
+
+def _was_put_in_place(path: Path, status: os.stat_result) -> bool:
+    """Whether a file is known to be whole: nobody has to wait and see whether it grows.
+
+    A writer sets both times of a file at once; who renames it, or gives it its time or mode at the end, sets only one.
+    And `land` names a file by its content's digest. Where the system's clock is too coarse to tell, or the file system
+    keeps no time of change, a file waits.
+    """
+    if status.st_size and status.st_ctime_ns != status.st_mtime_ns:
+        return True
+    return len(path.stem) == DIGITS and path.stem == digest_file(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

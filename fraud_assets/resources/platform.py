@@ -10,7 +10,7 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
 from fraud_assets.silver.labels import LateLabels
-from fraud_assets.silver.source import Source, load_source
+from fraud_assets.silver.source import Source
 from fraud_assets.staleness import STAGES, PlatformState, Stage
 
 
@@ -24,7 +24,7 @@ class Platform:
     @cached_property
     def source(self) -> Source:
         """The feed; raises SourceError where its file cannot be used."""
-        return load_source(self.settings.source)
+        return self.settings.load_source()
 
     @property
     def data_dir(self) -> Path:
@@ -50,6 +50,8 @@ class Platform:
             model_name=self.settings.model_name,
             data_dir=str(self.data_dir),
             source_name=self.source.name,
+            dagster_url=self.settings.dagster_url,
+            mlflow_url=self.settings.mlflow_url,
         )
 
     def look(self) -> Landing:

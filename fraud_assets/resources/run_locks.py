@@ -1,7 +1,7 @@
-"""A lock that a run's process holds while it lives: how a tick tells the dead from the living.
+"""A lock that a run's process holds while it works: how the living are told from the dead.
 
 Dagster's default launcher has no health check: a run whose process was killed would stay STARTED for ever, and its
-partitions would never be due again.
+partitions would never be due again. Who decides that a run is dead: `fraud_assets.automation.dead_runs`.
 """
 
 import fcntl
@@ -23,11 +23,8 @@ def hold_run_lock(data_dir: str, run_id: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def is_dead(data_dir: str, run_id: str) -> bool:
-    """Whether the run once held its lock here and no process holds it now, although it did not end.
-
-    Only looks: the file is never created, so that a run which ends meanwhile, and takes its lock away, counts as alive.
-    """
+def is_held(data_dir: str, run_id: str) -> bool:
+    """Whether a process holds the lock of the run. Only looks: the file is never created."""
     try:
         descriptor = os.open(_path(data_dir, run_id), os.O_RDWR)
     except FileNotFoundError:
@@ -35,9 +32,9 @@ def is_dead(data_dir: str, run_id: str) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        return True
     else:
-        return _path(data_dir, run_id).exists()
+        return False
     finally:
         os.close(descriptor)
 

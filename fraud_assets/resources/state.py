@@ -11,6 +11,7 @@ from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
     PROMOTIONS,
+    REVIEW_FILES,
     SILVER_TRANSACTIONS,
     TABLES,
 )
@@ -44,7 +45,9 @@ def read_state(
         refused_on=refused_on,
         rescore_days=rescore_days,
         alerts_per_day=alerts_per_day,
-        evaluation=_evaluation(lake, model_registry, landing.labels, built),
+        reviews_read=reviews_read(lake, source.name),
+        reviews_landed=reviews_digest(landing.reviews),
+        evaluation=_evaluation(lake, model_registry, landing, built),
         prod_taken_away=prod_taken_away,
         prod_problem="" if prod_version is None else model_registry.problem_with(prod_version),
     )
@@ -77,7 +80,10 @@ def silver_data_digest(silver: Mapping[str, Made]) -> str:
 
 
 def evaluated_labels_digest(
-    labels: Sequence[LandedFile], silver: Mapping[str, Made], window: tuple[str, str] | None
+    labels: Sequence[LandedFile],
+    silver: Mapping[str, Made],
+    window: tuple[str, str] | None,
+    reviews: Sequence[LandedFile] = (),
 ) -> LabelsDigest:
     """Return the digest of the labels and rows that an evaluation of a window of Silver partitions sees.
 
@@ -85,6 +91,7 @@ def evaluated_labels_digest(
         labels: files of late labels, in the order in which they landed.
         silver: the Silver partitions.
         window: first and last evaluated partition, None where none was.
+        reviews: files of analysts' decisions.
     """
     start, end = window or ("", "")
     return labels_digest(
@@ -94,11 +101,22 @@ def evaluated_labels_digest(
             for key, made in sorted(silver.items())
             if made.rows and start <= key <= end
         ],
+        reviews_digest(reviews),
     )
 
 
+def reviews_digest(files: Sequence[LandedFile]) -> str:
+    """Return the digest of the review files in the order in which they landed; empty where there is none."""
+    return digest_lines(f"{file.name} {file.digest}" for file in files) if files else ""
+
+
+def reviews_read(lake: Lake, feed: str) -> str:
+    """Return the digest of the review files that `gold.review_files` holds; empty where there is none."""
+    return lake.partition_states(REVIEW_FILES, ("reviews_version",)).get(feed, {}).get("reviews_version", "")
+
+
 def _evaluation(
-    lake: Lake, model_registry: ModelRegistry, labels: Sequence[LandedFile], silver: Mapping[str, Made]
+    lake: Lake, model_registry: ModelRegistry, landing: Landing, silver: Mapping[str, Made]
 ) -> EvaluationState | None:
     columns = ("labels_version", "evaluation_start", "evaluation_end")
     evaluated = lake.partition_states(EVALUATION_METRICS, columns)
@@ -112,7 +130,7 @@ def _evaluation(
     return EvaluationState(
         model_version=version,
         evaluated_on=LabelsDigest.parse(found["labels_version"]),
-        now=evaluated_labels_digest(labels, silver, window),
+        now=evaluated_labels_digest(landing.labels, silver, window, landing.reviews),
     )
 
 

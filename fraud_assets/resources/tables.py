@@ -8,10 +8,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from fraud_assets.alerts import schemas
+from fraud_assets.alerts import reviews, schemas
 from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
+from fraud_assets.report import records as reports
 from fraud_assets.silver import contract
 
 
@@ -106,6 +107,15 @@ WITHDRAWN_ALERTS: Final = Table(
     "gold", "withdrawn_alerts", "one alert that was shown and is none any more", schemas.WITHDRAWN_SCHEMA
 )
 
+ALERT_REVIEWS: Final = Table(
+    "gold", "alert_reviews", "one reviewed transaction", reviews.REVIEWS_SCHEMA, partition_by="feed"
+)
+
+REVIEW_FILES: Final = Table(
+    "gold", "review_files", "one file of reviews", reviews.REVIEW_FILES_SCHEMA, partition_by="feed"
+)
+REPORTS: Final = Table("gold", "fraud_report", "the page of one partition", reports.REPORTS_SCHEMA)
+
 EVALUATION_METRICS: Final = Table(
     "model",
     "evaluation_metrics",
@@ -127,6 +137,9 @@ TABLES: Final = (
     ALERTS,
     ALERT_LISTS,
     WITHDRAWN_ALERTS,
+    ALERT_REVIEWS,
+    REVIEW_FILES,
+    REPORTS,
     EVALUATION_METRICS,
     PROMOTIONS,
 )

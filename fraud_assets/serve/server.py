@@ -35,7 +35,7 @@ from fraud_assets.serve.service import Model, Service
 from fraud_assets.serve.window import ConflictingIdError, Transaction
 from fraud_assets.settings import Settings
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.silver.source import Source
+from fraud_assets.silver.source import Source, load_source
 
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than a proxy keeps an idle connection, so that it is never the service that closes one under a request."""
@@ -82,7 +82,7 @@ class Server:
             JournalError: Another process has the journal.
         """
         refuse_without_token(self.host, self.settings)
-        source = self.settings.load_source()
+        source = load_source(self.settings.source)
         with ExitStack() as stack:
             folder = stack.enter_context(_journal_folder(self.settings, source, self.port, land=self.land))
             journal = stack.enter_context(Journal(folder, durable=self.land))

@@ -16,13 +16,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, RawFile, RawRows, open_text, printable
+from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, ROWS_IN_TURN, RawFile, RawRows, open_text, printable
 from fraud_assets.sql import literal
 
 LINES_AT_ONCE: Final = 65_536
 """Enough for DuckDB to work at its own speed."""
-
-_ROWS_IN_TURN: Final = 16_384
 
 _MAY_DIFFER: Final = (
     # A number that DuckDB would write otherwise: with an exponent, a last zero, a minus before nothing, many digits.
@@ -62,7 +60,7 @@ class JsonChunk:
             is_text = [not NOT_TEXT.search(line) for line in self.lines]
             numbers, lines = list(compress(numbers, is_text)), pa.array(compress(self.lines, is_text), pa.string())
         table = pa.table({"number": pa.array(numbers, pa.int64()), "line": lines})
-        con.register("lines", pa.Table.from_batches(table.to_batches(_ROWS_IN_TURN), table.schema))
+        con.register("lines", pa.Table.from_batches(table.to_batches(ROWS_IN_TURN), table.schema))
         try:
             return con.sql(select).to_arrow_table()
         finally:

@@ -20,16 +20,18 @@ LABEL_COLUMNS: Final = ("TransactionID", "isFraud")
 
 
 class LabelsDigest(NamedTuple):
-    """What an evaluation sees of labels: the late ones, and the partitions that were evaluated.
+    """What an evaluation sees of labels: the late ones, the partitions that were evaluated, and analysts' reviews.
 
     A difference in one of them says why an evaluation is due. As text it is the column `labels_version`.
     """
 
     files: str
     partitions: str
+    reviews: str = ""
+    """Empty where there is none: an evaluation of an earlier release has seen none either."""
 
     def __str__(self) -> str:
-        return "-".join(self)
+        return "-".join(filter(None, self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -64,13 +66,13 @@ class LateLabels:
         )
 
 
-def labels_digest(files: Sequence[str], partitions: Sequence[str]) -> LabelsDigest:
+def labels_digest(files: Sequence[str], partitions: Sequence[str], reviews: str = "") -> LabelsDigest:
     """Return the digest of what an evaluation sees of labels.
 
     `files` are the content digests of the label files in their order, which counts, since the last label wins;
-    `partitions` says of each evaluated partition what it was built from.
+    `partitions` says of each evaluated partition what it was built from, and `reviews` is the digest of the reviews.
     """
-    return LabelsDigest(files=digest_lines(files), partitions=digest_lines(partitions))
+    return LabelsDigest(files=digest_lines(files), partitions=digest_lines(partitions), reviews=reviews)
 
 
 def read_labels(con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], *, silver: str) -> LateLabels:

@@ -21,7 +21,16 @@ from fraud_assets.errors import FraudAssetsError
 NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
 """A null character, or a byte that the encoding does not know (see `open_text`)."""
 
+_NOT_ASCII: Final = re.compile("[^\0-\x7f]")
+_BROKEN: Final = re.compile("[\udc80-\udcff]")
+
+_SEEN_BYTES: Final = 2**24
+"""Of a file, to tell its encoding."""
+
 OTHER_BYTES: Final = "characters that are not text in this encoding"
+
+ROWS_IN_TURN: Final = 16_384
+"""Of the rows handed to DuckDB, what one thread takes at a time."""
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 """The names of what can be read."""
@@ -70,15 +79,17 @@ class RawRows:
 
 
 def other_encoding(file: RawFile, encoding: str) -> str:
-    """Say which [csv] encoding would read a file that is no text in this one; nothing where it is, or none would."""
+    """Say which [csv] encoding would read a file that is no text in this one; nothing where single bytes are broken."""
     with suppress(OSError, EOFError, zlib.error), file.path.open("rb") as raw:
         is_gzip, _ = raw.read(2) == b"\x1f\x8b", raw.seek(0)
-        begin = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(2**24)
-        tried = ["utf-16"] if begin[:2] in (b"\xff\xfe", b"\xfe\xff") else [encoding, "utf-8", "cp1252", "latin-1"]
-        for one in tried:
+        begin = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(_SEEN_BYTES)
+        is_utf16 = begin[:2] in (b"\xff\xfe", b"\xfe\xff")
+        for one in ["utf-16"] if is_utf16 else [encoding, "utf-8", "cp1252", "latin-1"]:
             with suppress(UnicodeError):
                 codecs.getincrementaldecoder(one)().decode(begin)
-                return f' [csv] encoding = "{one}" reads the file.' if one != encoding else ""
+                text = begin.decode(encoding, "surrogateescape")
+                broken, others = len(_BROKEN.findall(text)), len(_NOT_ASCII.findall(text))
+                return f' [csv] encoding = "{one}" reads the file.' if one != encoding and broken > others / 2 else ""
     return ""
 
 

@@ -19,12 +19,9 @@ import pyarrow.parquet as pq
 
 from fraud_assets.silver.csv_records import CELLS_AT_ONCE, LINES_AT_ONCE, CsvRecords, open_csv
 from fraud_assets.silver.json_records import JsonRecords, open_json
-from fraud_assets.silver.raw_files import OTHER_BYTES, BrokenFileError, RawFile, RawRows
+from fraud_assets.silver.raw_files import OTHER_BYTES, ROWS_IN_TURN, BrokenFileError, RawFile, RawRows
 from fraud_assets.silver.source import CsvFormat
 from fraud_assets.sql import identifier
-
-_ROWS_IN_TURN: Final = 16_384
-"""Of the rows handed to DuckDB, what one thread takes at a time."""
 
 _OTHER_DELIMITERS: Final = ",;|\t"
 """What a header of one column is searched for, to say which delimiter the file seems to use."""
@@ -195,7 +192,7 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
     texts = "".join("," + text_of_cell(cell) for cell in cells)
     # From a buffer: pyarrow would load pandas to look at a sequence.
     numbers = pa.Array.from_buffers(pa.int64(), len(rows.lines), [None, pa.py_buffer(np.array(rows.lines, np.int64))])
-    batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(_ROWS_IN_TURN)
+    batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(ROWS_IN_TURN)
     con.register("_batch", pa.Table.from_batches(batches))
     try:
         con.execute(f"INSERT INTO {identifier(table)} SELECT _line {texts} FROM _batch")

@@ -64,8 +64,10 @@ def partition_keys(
     if missing <= landed * _FEW:
         return keys, []
     rows = "(SELECT * FROM timed_rows WHERE _line IN (SELECT _line FROM times WHERE key IS NULL))"
-    advice = "" if file.kind != "csv" else other_encoding(file, source.csv.encoding).strip()
-    advice = advice or advise(con, source, "event_timestamp", rows)
+    [(unreadable,)] = con.execute("SELECT count(*) FROM timed_rows_unreadable").fetchall()
+    advice = other_encoding(file, source.csv.encoding).strip() if unreadable and file.kind == "csv" else ""
+    if missing > unreadable or not advice:
+        advice = f"{advice} {advise(con, source, 'event_timestamp', rows)}".strip()
     if not keys:
         raise NoUsableTimeError(f"{file.name}: none of {landed:,} records has a usable time. {advice} Nothing landed.")
     return keys, [f"{missing:,} of {landed:,} records of {file.name} have no usable time. {advice}"]

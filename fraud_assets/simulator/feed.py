@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.simulator.fraud import FRAUD_SHARE, Profile, draw_fraudulent_rows
 from fraud_assets.simulator.population import COUNTRIES, PRODUCT_C, PRODUCT_W, PRODUCTS, draw_population
@@ -33,7 +33,7 @@ def simulate_day(day: date, *, seed: int = 7, profile: Profile = "default", rows
     """
     rows = _rows_of(day, seed, profile, rows_per_day)
     card = draw_population(seed, rows_per_day).columns.take(pa.array(rows.card))
-    has_no_address = rows.product == PRODUCT_C
+    has_address = pa.array(rows.product != PRODUCT_C)
     return pa.table(
         {
             "TransactionID": int(f"{day:%Y%m%d}") * _IDS_PER_DAY + np.arange(len(rows.card)),
@@ -42,8 +42,8 @@ def simulate_day(day: date, *, seed: int = 7, profile: Profile = "default", rows
             "TransactionAmt": rows.amount,
             "ProductCD": np.take(PRODUCTS, rows.product),
             **{name: card[name] for name in ("card1", "card2", "card3", "card4", "card5", "card6")},
-            "addr1": _blanked(card["addr1"], has_no_address),
-            "addr2": _blanked(card["addr2"], has_no_address),
+            "addr1": pc.if_else(has_address, card["addr1"], None),  # pyright: ignore[reportAttributeAccessIssue] made at import
+            "addr2": pc.if_else(has_address, card["addr2"], None),  # pyright: ignore[reportAttributeAccessIssue]
             "dist1": _distances(rows, seed, day),
             "P_emaildomain": card["P_emaildomain"],
             "card_country": card["card_country"],
@@ -70,10 +70,6 @@ def _started_rows(day: date, seed: int, profile: Profile, rows_per_day: int) -> 
     legitimate = draw_legitimate_rows(life, population, day, expected * (1 - FRAUD_SHARE))
     fraudulent = draw_fraudulent_rows(crime, population, day, expected * FRAUD_SHARE, profile)
     return join_rows([legitimate, fraudulent])
-
-
-def _blanked(values: pa.ChunkedArray, is_blank: npt.NDArray[np.bool_]) -> pa.Array:
-    return pa.array(values.to_numpy(), mask=is_blank)
 
 
 def _distances(rows: Rows, seed: int, day: date) -> pa.Array:

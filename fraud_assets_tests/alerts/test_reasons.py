@@ -69,7 +69,7 @@ def test_an_amount_is_compared_with_the_cards_usual(
     [
         ("is_international_txn", row(abroad=1), "abroad, for the first time in 30 days"),
         ("is_international_txn", row(), "at home, which is rare for a purchase like this"),
-        ("txn_count_5min", row(count=7), "7 purchases in 5 minutes; this card's usual is 1"),
+        ("txn_count_5min", row(count=7), "7 purchases in 5 minutes, where this card's usual is 1"),
         ("txn_count_5min", row(), "nothing else on this card within 5 minutes, which is rare for a purchase like this"),
         (
             "avg_amount_5min",
@@ -84,11 +84,20 @@ def test_an_amount_is_compared_with_the_cards_usual(
         ),
         (
             "stddev_amount_5min",
+            row(count=3, average=60.0, spread=20.0),
+            "the 3 purchases in 5 minutes differ in amount",
+        ),
+        (
+            "stddev_amount_5min",
             row(count=3, average=60.0, spread=45.5),
-            "the 3 purchases in 5 minutes differ in amount, by about 45.50 from their average",
+            "the 3 purchases in 5 minutes differ widely in amount",
         ),
         ("product_diversity_5min", row(count=3), "the 3 purchases in 5 minutes are all of one product"),
-        ("product_diversity_5min", row(count=3, products=3), "3 different products in 5 minutes"),
+        (
+            "product_diversity_5min",
+            row(count=3, products=3),
+            "the 3 purchases in 5 minutes are of 3 different products",
+        ),
     ],
 )
 def test_every_feature_has_its_sentences(feature: str, values: list[float], text: str) -> None:
@@ -110,6 +119,22 @@ def test_a_place_is_compared_with_where_the_card_is_used(share: float | None, ab
     assert text_of("is_international_txn", row(abroad=abroad), usual) == text
 
 
+@pytest.mark.parametrize(
+    ("most", "own", "text"),
+    [
+        (None, 1.0, "4 purchases in 5 minutes, where this card's usual is 1"),
+        (2, 1.0, "4 purchases in 5 minutes, where this card's usual is 1"),
+        (4, 1.0, "4 purchases in 5 minutes, though this card has had 4 before"),
+        (9, 4.0, "4 purchases in 5 minutes, though this card has had 9 before"),
+        (None, 4.0, "4 purchases in 5 minutes"),
+        (None, None, "4 purchases in 5 minutes"),
+    ],
+)
+def test_a_pace_that_the_card_has_had_before_is_said_to_be_so(most: float | None, own: float | None, text: str) -> None:
+    usual = Usual({} if own is None else {"txn_count_5min": own}, card_most_in_5min=most)
+    assert text_of("txn_count_5min", row(count=4), usual) == text
+
+
 # Golden cases
 
 
@@ -124,8 +149,8 @@ def test_a_card_testing_burst_reads_as_one() -> None:
         USUAL,
     )  # fmt: skip
     assert in_one_sentence(found) == (
-        "7 purchases in 5 minutes; this card's usual is 1; the 7 purchases in 5 minutes average 1.35, far below this "
-        "card's usual 98.00; 1.02, far below this card's usual 98.00"
+        "7 purchases in 5 minutes, where this card's usual is 1; they average 1.35, far below this card's usual 98.00; "
+        "1.02, far below this card's usual 98.00"
     )
 
 
@@ -151,6 +176,19 @@ def test_a_large_but_usual_purchase_is_said_to_be_usual() -> None:
     )
 
 
+def test_a_usual_burst_is_said_to_be_one() -> None:
+    usual = Usual({"TransactionAmt": 6.0, "txn_count_5min": 2.0, "is_international_txn": 0.0}, EVERYBODY, 6.0)
+    found = reasons(
+        row(5.0, count=4, average=5.5, spread=0.5),
+        contributions(stddev_amount_5min=-0.9, txn_count_5min=-0.8, product_diversity_5min=-0.3),
+        usual,
+    )
+    assert in_one_sentence(found) == (
+        "The 4 purchases in 5 minutes cost nearly the same; so many in so short a time, though this card has had 6 "
+        "before; they are all of one product"
+    )
+
+
 # Which contributions become reasons
 
 
@@ -165,6 +203,11 @@ def test_features_that_say_one_thing_give_one_reason_with_their_sum() -> None:
 
 def test_features_that_contradict_each_other_cancel_out() -> None:
     assert not reasons(row(900.0), contributions(TransactionAmt=-1.0, log_transaction_amount=1.5), USUAL)
+
+
+def test_an_average_that_is_the_amount_says_nothing_of_its_own() -> None:
+    [reason] = reasons(row(900.0, count=2, average=900.0), contributions(avg_amount_5min=-1.0), USUAL)
+    assert reason.text == "900.00, 9.2 times this card's usual 98.00"
 
 
 def test_the_average_of_several_purchases_is_a_subject_of_its_own() -> None:
@@ -185,6 +228,6 @@ def test_reasons_are_few_ordered_suspicious_and_each_of_another_subject(
     assert [one.contribution for one in found] == sorted(one.contribution for one in found)
     assert all(one.contribution < 0 and one.text for one in found)
     assert len({one.feature for one in found}) == len(found)
-    if count > 1 and sum(added[:3]) < 0 and sum(added[:3]) <= min(added[3:]):
+    if count > 1 and amount > 0 and sum(added[:3]) < 0 and sum(added[:3]) <= min(added[3:]):
         assert found[0].feature == "TransactionAmt"
         assert found[0].contribution == pytest.approx(sum(added[:3]))

@@ -12,9 +12,9 @@ from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, 
 from fraud_assets.resources import state as state_reader
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.tables import PREDICTIONS, TABLES, Table
-from fraud_assets.staleness import STAGES, Due, PlatformState, Stage, decide
-from fraud_assets_tests.automation.test_sensors import ranges, run_requested, tick, unscored
-from fraud_assets_tests.platform import TestPlatform
+from fraud_assets.staleness import Due, PlatformState, Stage, decide
+from fraud_assets_tests.automation.test_sensors import landed, ranges, run_requested, tick, unscored
+from fraud_assets_tests.platform import WITHOUT_PAGES, TestPlatform
 
 TOP_SCORES = Table(
     group="gold",
@@ -69,7 +69,7 @@ STAGE = Stage(  # The table entry.
 @pytest.fixture
 def with_top_scores(scored_platform: TestPlatform, monkeypatch: pytest.MonkeyPatch) -> TestPlatform:
     monkeypatch.setattr(state_reader, "TABLES", (*TABLES, TOP_SCORES))
-    return replace(scored_platform, stages=(*STAGES, STAGE), more_assets=(top_scores,))
+    return replace(scored_platform, stages=(*WITHOUT_PAGES, STAGE), more_assets=(top_scores,))
 
 
 def test_a_stage_is_seen_in_status_run_and_a_tick(with_top_scores: TestPlatform) -> None:
@@ -100,12 +100,26 @@ def test_a_corrected_day_goes_through_all_stages_in_their_order(with_top_scores:
 
     assert {step.problem for step in steps} == {""}
     assert list(dict.fromkeys(step.request.stage for step in steps if step.request.stage != "evaluation")) == [
-        "silver",
-        "gold",
+        "silver",  # and Gold with it
         "top",
     ]
     assert "2026-01-03" in steps[-1].request.keys
     assert decide(platform.state(), platform.stages).due == ()
+
+
+def test_a_stage_that_follows_gold_is_made_in_the_run_that_builds_silver(
+    with_top_scores: TestPlatform,
+) -> None:
+    platform = replace(with_top_scores, stages=(*WITHOUT_PAGES, replace(STAGE, follows="gold")))
+    platform.run()
+    platform.simulate(1, start=date(2026, 1, 3), seed=8)
+    [request], _ = landed(platform)
+    assert request.job_name == "landing_job"
+
+    assert run_requested(platform, request).success
+
+    due = {item.key for item in decide(platform.state(), platform.stages).due}
+    assert due <= {"", "2026-01-04"}, "the evaluation, and the day after"
 
 
 def test_the_job_of_a_new_stage_runs_by_itself(with_top_scores: TestPlatform) -> None:

@@ -27,12 +27,15 @@ def test_a_job_covers_the_assets_of_all_its_stages_and_is_described_by_the_first
     make_platform: Callable[..., TestPlatform],
 ) -> None:
     definitions = make_platform().definitions
-    jobs = {name: definitions.resolve_job_def(name) for name in ("silver_job", "training_job", "scoring_job")}
+    jobs = {
+        name: definitions.resolve_job_def(name) for name in ("silver_job", "landing_job", "training_job", "scoring_job")
+    }
     covered = {name: {key.path[-1] for key in job.asset_layer.selected_asset_keys} for name, job in jobs.items()}
 
     assert covered == {
         "silver_job": {"raw_transactions", "silver_transactions_base"},
+        "landing_job": {"raw_transactions", "silver_transactions_base", "fraud_predictions", "fraud_alerts"},
         "training_job": {"fraud_isolation_forest", "evaluation_metrics", "prod_model"},
-        "scoring_job": {"fraud_predictions"},
+        "scoring_job": {"fraud_predictions", "fraud_alerts"},
     }
     assert jobs["training_job"].description == STAGES[1].does

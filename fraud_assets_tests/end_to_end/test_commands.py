@@ -78,7 +78,7 @@ def test_dg_knows_the_project(shell: Shell) -> None:
 def test_dagster_s_own_commands_do_what_they_say(shell: Shell) -> None:
     listed = json.loads(shell.run("dg list defs --json"))
     assert {"raw_transactions", "fraud_predictions"} <= {asset["asset_key"] for asset in listed["assets"]}
-    assert "has just been seen" in said(shell, "dagster sensor preview landed_partitions_sensor")
+    assert "landed, not built yet" in said(shell, "dagster sensor preview landed_partitions_sensor")
     assert "RUN_SUCCESS" in said(shell, "dg launch --job silver_job --partition 2026-01-01")
     said(shell, """dagster job launch -j silver_job --tags '{"dagster/partition": "2026-01-02"}'""")
     assert "Launched backfill job" in said(

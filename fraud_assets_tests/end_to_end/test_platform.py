@@ -28,7 +28,6 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
 )
 from fraud_assets.silver.contract import as_features, check_features
-from fraud_assets.staleness import decide
 from fraud_assets_tests.platform import TestPlatform
 
 MakePlatform = Callable[..., TestPlatform]
@@ -55,7 +54,7 @@ def test_a_first_run_takes_a_feed_from_landing_to_gold(scored_platform: TestPlat
 
 
 def test_a_second_run_finds_nothing_due(scored_platform: TestPlatform) -> None:
-    assert decide(scored_platform.state()).due == ()
+    assert scored_platform.plan().due == ()
     assert scored_platform.run() == []
 
 
@@ -91,8 +90,7 @@ def test_a_correction_redoes_only_what_depends_on_it(scored_platform: TestPlatfo
 
     after = scored_platform.state()
     assert [(step.request.stage, step.request.keys) for step in steps] == [
-        ("silver", ("2026-01-03",)),
-        ("gold", ("2026-01-03",)),
+        ("silver", ("2026-01-03",)),  # and Gold with it
     ]
     assert [key for key in SIX_DAYS if before.silver[key] != after.silver[key]] == ["2026-01-03"]
     assert after.silver["2026-01-03"].rows == before.silver["2026-01-03"].rows - 1
@@ -115,7 +113,8 @@ def test_rows_landed_late_near_midnight_make_the_next_day_due(scored_platform: T
     ]
     assert after.silver["2026-01-04"].of["lookback_version"] == after.silver["2026-01-03"].of["tail_version"]
     assert before.silver["2026-01-04"].of["silver_version"] == after.silver["2026-01-04"].of["silver_version"]
-    assert [step.request.keys for step in steps if step.request.stage == "gold"] == [("2026-01-03",)]
+    changed = [key for key in SIX_DAYS if before.gold[key] != after.gold[key]]
+    assert changed == ["2026-01-03"]
 
 
 def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_platform: TestPlatform) -> None:
@@ -133,7 +132,7 @@ def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_
         reason="to move @prod",
         provenance={},
     )
-    assert decide(scored_platform.state()).due == ()
+    assert scored_platform.plan().due == ()
     [day] = scored_platform.simulate(1, start=date(2026, 1, 3), dirt=True)
     day.write_text("".join(day.read_text().splitlines(keepends=True)[:-5]))
     scored_platform.simulate(1, start=date(2026, 1, 7))
@@ -238,7 +237,7 @@ def test_a_partition_without_a_good_row_is_built_once(make_platform: MakePlatfor
     [step] = platform.run()
 
     assert step.problem == ""
-    assert decide(platform.state()).due == ()
+    assert platform.plan().due == ()
     assert [state.rows for _, state in sorted(platform.state().silver.items())] == [0, 0, 0]
     assert platform.rows("SELECT reasons FROM {t}", t=QUARANTINED_TRANSACTIONS) == [(["unreadable_TransactionAmt"],)]
 
@@ -294,7 +293,7 @@ def test_a_partition_that_another_run_wrote_meanwhile_is_made_anew(
     platform = make_platform()
     platform.simulate(1)
     left = [conflicts]
-    real = Lake.replace_partition
+    real = Lake.replace_partitions
 
     def contended(lake: Lake, table: Any, *args: Any, **kwargs: Any) -> int:
         if table is SILVER_TRANSACTIONS and left[0]:
@@ -302,7 +301,7 @@ def test_a_partition_that_another_run_wrote_meanwhile_is_made_anew(
             raise PartitionConflictError("another run wrote it meanwhile")
         return real(lake, table, *args, **kwargs)
 
-    monkeypatch.setattr(Lake, "replace_partition", contended)
+    monkeypatch.setattr(Lake, "replace_partitions", contended)
     result = platform.definitions.resolve_job_def("silver_job").execute_in_process(
         instance=platform.instance, partition_key="2026-01-01", raise_on_error=False
     )
@@ -398,7 +397,7 @@ def test_a_changed_source_makes_its_partitions_due_and_says_so(
     source = simulated_source(lambda text: text.replace("high_value_amount = 500", "high_value_amount = 400"))
     changed = replace(scored_platform, source=source)
 
-    plan = decide(changed.state())
+    plan = changed.plan()
 
     assert {due.why for due in plan.due} == {"source file changed"}
     assert [due.key for due in plan.due] == SIX_DAYS
@@ -417,7 +416,7 @@ def test_an_hourly_feed_goes_the_same_way(make_platform: MakePlatform, simulated
     state = platform.state()
     assert len(pieces) == len(state.silver) == len(state.gold) == 24
     assert sorted(state.gold)[5] == "2026-01-01-05"
-    assert decide(state).due == ()
+    assert platform.plan().due == ()
 
 
 def test_too_few_rows_to_train_on_is_said_with_what_to_do(make_platform: MakePlatform) -> None:
@@ -448,7 +447,7 @@ def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
     assert platform.run() == []
     assert [row["decision"] for row in decisions(platform.lake)] == ["refused"]
     platform.simulate(1, start=date(2026, 1, 5))
-    assert [due.why for due in decide(platform.state()).due if due.stage == "silver"] == ["landed, not built yet"]
+    assert [due.why for due in platform.plan().due if due.stage == "silver"] == ["landed, not built yet"]
     assert [step.request.stage for step in platform.run()] == ["silver", "model"]
 
 

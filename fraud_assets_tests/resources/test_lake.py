@@ -20,6 +20,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 
+from fraud_assets.alerts.schemas import CARD_TRANSACTION, REASON
 from fraud_assets.resources.data_format import FORMAT, NewerFormatError
 from fraud_assets.resources.lake import (
     BATCH_ROWS,
@@ -74,6 +75,8 @@ def one_row(table: Table, key: str, **values: Any) -> pa.Table:
         pa.bool_(): True,
         pa.timestamp("us", tz="UTC"): datetime(2026, 1, 5, 12, tzinfo=UTC),
         pa.list_(pa.string()): ["x"],
+        pa.list_(REASON): [],
+        pa.list_(CARD_TRANSACTION): [],
     }
     row = {field.name: fillers[field.type] for field in table.schema} | values | {table.partition_by: key}
     return pa.Table.from_pylist([row], schema=table.schema)
@@ -755,6 +758,11 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "silver.quarantined_transactions",
         "silver.partition_builds",
         "gold.fraud_predictions",
+        "gold.fraud_alerts",
+        "gold.alert_lists",
+        "gold.withdrawn_alerts",
+        "gold.alert_reviews",
+        "gold.review_files",
         "model.evaluation_metrics",
         "model.promotions",
     ]

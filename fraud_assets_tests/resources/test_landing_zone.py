@@ -3,6 +3,9 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +213,44 @@ def test_a_file_counts_at_the_second_look(zone: LandingZone) -> None:
     second = zone.look(only_stable=True)
     assert [file.digest for file in second.partitions["2026-01-05"]] == ["73cb3858a687a849"]
     assert second.notes == ()
+
+
+def test_a_file_that_was_renamed_into_place_counts_at_once(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/a.csv.part")
+    time.sleep(0.05)  # more than the system's clock for files is coarse
+    path.rename(path.with_suffix(""))
+    assert names(zone, only_stable=True) == {"2026-01-05": ["a.csv"]}
+
+
+def test_a_file_that_is_named_by_its_content_counts_once_it_is_whole(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/3e23e8160039594a.csv", b"half")
+    assert zone.look(only_stable=True).partitions == {}
+    path.write_bytes(b"b")
+    assert names(zone, only_stable=True) == {"2026-01-05": ["3e23e8160039594a.csv"]}
+
+
+def test_a_file_that_was_renamed_and_is_written_again_waits(zone: LandingZone) -> None:
+    path = drop(zone, "2026-01-05/a.csv.part")
+    time.sleep(0.05)
+    path = path.rename(path.with_suffix(""))
+    with path.open("ab") as opened:
+        opened.write(b"more")
+    assert zone.look(only_stable=True).partitions == {}
+
+
+def test_who_watches_learns_of_a_file_that_landed_and_of_none_that_is_being_written(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    with zone.watched() as landed:
+        path = drop(zone, "2026-01-05/.b.csv.tmp")
+        assert not landed(0.5)
+        path.rename(path.with_name("b.csv"))
+        assert landed(60)
+
+
+def test_where_there_is_no_folder_nobody_waits(zone: LandingZone, tmp_path: Path) -> None:
+    zone = zone.model_copy(update={"data_dir": str(tmp_path / "nowhere")})
+    with zone.watched() as landed:
+        assert not landed(3600)
 
 
 def test_a_file_that_grows_starts_again(zone: LandingZone) -> None:
@@ -519,8 +560,9 @@ def test_many_records_without_a_usable_time_land_with_a_warning_and_few_without(
     few = zone.land(con, write(zone, csv_bytes(*good, row("X", "never"))))
     many = zone.land(con, write(zone, csv_bytes(*good, row("X", "never"), row("Y", "never"))))
     assert few.notes == ()
-    [note] = many.notes
+    note, of_others = many.notes
     assert note.startswith("2 of 101 records of feed.csv have no usable time. time = 'never', by event_timestamp")
+    assert of_others.startswith("other files landed before in 1 of these partitions, and stay")
 
 
 def test_landing_by_a_mended_source_puts_aside_what_the_file_became_before(
@@ -640,6 +682,26 @@ def test_a_broken_file_lands_nothing(
     with pytest.raises(BrokenFileError, match=name):
         land(zone, con, content, name=name)
     assert not zone.folder.exists()
+
+
+def test_two_processes_that_land_at_once_lose_nothing_of_what_became_of_a_file(zone: LandingZone) -> None:
+    zone.folder.mkdir(parents=True)
+    code = (
+        "import sys\n"
+        "from fraud_assets.resources.landing_zone import LandingZone\n"
+        f"zone = LandingZone(data_dir={zone.data_dir!r}, source_file={zone.source_file!r})\n"
+        "sys.stdin.read(1)\n"
+        "for number in range(200):\n"
+        "    zone._landed_before(f'{sys.argv[1]}{number}', {f'2026-01-05/{sys.argv[1]}{number}.csv'})\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, name], stdin=subprocess.PIPE) for name in "ab"]
+    for one in both:
+        assert one.stdin is not None
+        one.stdin.write(b"go")
+        one.stdin.close()
+    assert [one.wait() for one in both] == [0, 0]
+    known = json.loads((Path(zone.data_dir) / ".landed_files.json").read_text())
+    assert known == {f"{name}{number}": [f"2026-01-05/{name}{number}.csv"] for name in "ab" for number in range(200)}
 
 
 def test_a_file_may_hold_more_partitions_than_a_process_may_open_files(

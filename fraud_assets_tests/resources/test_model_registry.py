@@ -655,7 +655,9 @@ def test_a_run_without_tracked_assets_makes_no_mlflow_run(registry):
     assert mlflow_runs(registry) == {}
 
 
-def test_a_version_registered_in_a_tracked_run_links_to_it(registry, pipeline, features):
+def test_a_version_registered_in_a_tracked_run_links_to_it(tmp_path, pipeline, features):
+    registry = registry_in(tmp_path, dagster_url="http://dagster.lan:3100/", mlflow_url="http://mlflow.lan/")
+
     @dg.asset(hooks={mark_mlflow_run_failed})
     def fraud_isolation_forest(model_registry: ModelRegistry, mlflow: dg.ResourceParam[Any]) -> str:
         mlflow.log_param("trees", 10)
@@ -666,7 +668,10 @@ def test_a_version_registered_in_a_tracked_run_links_to_it(registry, pipeline, f
         resources={"model_registry": registry, "mlflow": tracked_run, "io_manager": dg.mem_io_manager},
     )
     run_id = registry._client().get_model_version(NAME, "1").run_id
-    assert run_id == mlflow_runs(registry)[result.run_id].info.run_id
+    run = mlflow_runs(registry)[result.run_id]
+    assert run_id == run.info.run_id
+    assert f"(http://dagster.lan:3100/runs/{result.run_id})" in run.data.tags["mlflow.note.content"]
+    assert str(registry.run_url(run.info)).startswith(f"http://mlflow.lan/#/experiments/{run.info.experiment_id}/runs/")
 
 
 def test_dagster_mlflow_is_called_with_every_setting_it_insists_on():

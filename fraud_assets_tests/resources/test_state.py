@@ -10,10 +10,12 @@ from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import evaluated_labels_digest, read_state, silver_data_digest, silver_states
 from fraud_assets.resources.tables import (
+    ALERT_LISTS,
     EVALUATION_METRICS,
     PARTITION_BUILDS,
     PREDICTIONS,
     PROMOTIONS,
+    REPORTS,
     SILVER_TRANSACTIONS,
     Table,
 )
@@ -166,12 +168,14 @@ def state_of(
         prod=prod,
         registered=list(registered if registered is not None else filter(None, [prod])),
     )
-    return read_state(lake, zone, registry, landing=zone.look(), rescore_days=rescore_days)
+    return read_state(lake, zone, registry, landing=zone.look(), rescore_days=rescore_days, alerts_per_day=100)
 
 
 def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
     state = state_of(lake, tmp_path, prod=None)
-    assert state == PlatformState({}, {"silver": {}, "gold": {}}, {}, None, silver_data_digest({}))
+    assert state == PlatformState(
+        {}, {"silver": {}, "gold": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({})
+    )
     assert decide(state).due == ()
     assert not Path(lake.data_dir).exists()
 
@@ -219,7 +223,7 @@ def test_an_empty_partition_is_not_asked_for_again(lake: Lake, tmp_path: Path) -
         "silver_version": "s",
     }
     put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 0})
-    assert decide(state_of(lake, tmp_path, prod="1")).due == ()
+    assert {item.stage for item in decide(state_of(lake, tmp_path, prod="1")).due} == {"report"}  # it says so
 
 
 def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, tmp_path: Path) -> None:
@@ -299,8 +303,12 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     }
     put(lake, PARTITION_BUILDS, "2026-01-05", {**built, "silver_rows": 1})
     put(lake, SILVER_TRANSACTIONS, "2026-01-05", built)
-    put(lake, PREDICTIONS, "2026-01-05", {"silver_version": built["silver_version"], "model_version": "2"})
-    put_evaluation(lake, "2", None, evaluated_labels_digest([], {}, None))
+    scored = {"silver_version": built["silver_version"], "model_version": "2"}
+    put(lake, PREDICTIONS, "2026-01-05", scored)
+    put(lake, ALERT_LISTS, "2026-01-05", {**scored, "alerts_per_day": 100})
+    evaluated = evaluated_labels_digest([], {}, None)
+    put(lake, REPORTS, "2026-01-05", {**scored, "alerts_per_day": 100, "evaluation_version": str(evaluated)})
+    put_evaluation(lake, "2", None, evaluated)
     put_evaluation(lake, "1", None, LabelsDigest("of an", "older version"))
     assert decide(state_of(lake, tmp_path, prod="2")).due == ()
     labels = Path(lake.data_dir) / "landing" / "labels" / "a.csv"

@@ -79,14 +79,16 @@ class Client:
         """Post several bodies in one turn of the loop."""
 
         async def all_of_them() -> list[tuple[int, bytes]]:
-            return list(await asyncio.gather(*(self._call("POST", "/score", body, headers) for body in bodies)))
+            return list(await asyncio.gather(*(self.call("POST", "/score", body, headers) for body in bodies)))
 
         return [(status, json.loads(answer)) for status, answer in asyncio.run(all_of_them())]
 
     def get(self, path: str, **headers: str) -> tuple[int, bytes]:
-        return asyncio.run(self._call("GET", path, b"", headers))
+        return asyncio.run(self.call("GET", path, b"", headers))
 
-    async def _call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, bytes]:
+    async def call(
+        self, method: str, path: str, body: Any, headers: dict[str, str], receiving: Any = None
+    ) -> tuple[int, bytes]:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent: list[dict[str, Any]] = []
         given = {"content-type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
@@ -103,7 +105,7 @@ class Client:
             "path": path,
             "headers": [(name.encode(), text.encode()) for name, text in given.items()],
         }
-        await self.application(scope, receive, send)
+        await self.application(scope, receiving or receive, send)
         return sent[0]["status"], sent[1]["body"]
 
 

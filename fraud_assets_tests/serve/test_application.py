@@ -1,5 +1,6 @@
 """The service as its callers see it: answers, refusals, limits; and that no body makes it fail."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -169,6 +170,24 @@ def test_limits_end_in_statuses(make_client: MakeClient):
     assert client.post(rows)[0] == 200
     assert reasons(client.post(rows)) == (429, ["rate"])
     assert reasons(make_client().post(rows, content_type="text/plain")) == (415, ["content_type"])
+
+
+def test_a_body_that_never_ends_costs_its_sender_only(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fraud_assets.serve.application.BODY_SECONDS", 0.05)
+    client = make_client()
+
+    async def never() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def half_and_whole() -> list[Any]:
+        return list(
+            await asyncio.gather(
+                client.call("POST", "/score", b"", {}, never), client.call("POST", "/score", transaction(), {})
+            )
+        )
+
+    assert [status for status, _ in asyncio.run(half_and_whole())] == [408, 200]
 
 
 def test_a_token_is_asked_for_where_transactions_or_figures_are(make_client: MakeClient):

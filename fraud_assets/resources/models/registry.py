@@ -34,6 +34,7 @@ from fraud_assets.resources.models.registration import (
     log_model,
 )
 from fraud_assets.resources.models.version_files import download, files_digest, verify_files
+from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,9 +57,6 @@ FILES_TAG: Final = "files_digest"
 
 THRESHOLD_TAG: Final = "threshold"
 """Tag of a version: a row whose score lies above it is an anomaly."""
-
-MLFLOW_UI: Final = "http://127.0.0.1:5000"
-"""Where `make mlflow` shows a local store."""
 
 PROD_ALIAS: Final = "prod"
 """The alias whose version scores; MLflow shows it as `@prod`."""
@@ -101,6 +99,8 @@ class ModelRegistry(dg.ConfigurableResource):
     experiment_name: str = "fraud_assets"
     data_dir: str
     source_name: str
+    dagster_url: str = Settings.model_fields["dagster_url"].default
+    mlflow_url: str = Settings.model_fields["mlflow_url"].default
 
     # Versions, their tags, and the alias
 
@@ -251,8 +251,8 @@ class ModelRegistry(dg.ConfigurableResource):
     # The run that is tracked
 
     def run_url(self, run: "RunInfo") -> str | None:
-        """Return where MLflow's UI shows the run, that of `make mlflow` for a local store; None where none is known."""
-        server = MLFLOW_UI if sqlite_file(self.tracking_uri) is not None else self.tracking_uri.rstrip("/")
+        """Return where MLflow's UI shows the run, `mlflow_url` for a local store; None where none is known."""
+        server = (self.mlflow_url if sqlite_file(self.tracking_uri) is not None else self.tracking_uri).rstrip("/")
         page = f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
         return page if server.startswith("http") else None
 

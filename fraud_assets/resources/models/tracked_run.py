@@ -13,10 +13,6 @@ MLFLOW_RUN_TAG: Final = "fraud_assets/mlflow_run_id"
 """Tag of a Dagster run: the MLflow run that tracks it. dagster_mlflow says the reverse in MLflow."""
 
 
-DAGSTER_UI: Final = "http://127.0.0.1:3000"
-"""Where `make dev` shows the Dagster run."""
-
-
 @dg.resource(required_resource_keys={"model_registry"}, description="The MLflow run that tracks this Dagster run.")
 def tracked_run(init_context: dg.InitResourceContext) -> Iterator[Any]:
     """Yield dagster_mlflow's resource for one Dagster run, and close the MLflow run with the status it earned.
@@ -45,8 +41,8 @@ def tracked_run(init_context: dg.InitResourceContext) -> Iterator[Any]:
         run.failed_steps = []
         opened = mlflow.active_run()
         if opened is not None and instance is not None:
-            link = f"[{run.dagster_run_id}]({DAGSTER_UI}/runs/{run.dagster_run_id})"
-            mlflow.set_tag("mlflow.note.content", f"Dagster run {link}, where `make dev` runs.")
+            page = f"{registry.dagster_url.rstrip('/')}/runs/{run.dagster_run_id}"
+            mlflow.set_tag("mlflow.note.content", f"Dagster run [{run.dagster_run_id}]({page}), where `make dev` runs.")
             instance.add_run_tags(run.dagster_run_id, {MLFLOW_RUN_TAG: opened.info.run_id})
         try:
             yield run

@@ -1,0 +1,138 @@
+"""How long a landed file takes until a reader sees its scores: real `dagster dev`, real landings, one after the other.
+
+    python -m benchmarks.latency [landings]
+
+What belongs here: waiting for readers to see it, and where the time went. What does not: how fast anything computes. It
+says something only where nothing else uses the cores.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import duckdb
+
+from fraud_assets.resources.reader_views import READER_DATABASE
+from fraud_assets.simulator.writing import write_day
+
+LANDINGS: Final = 20
+FIRST_DAY: Final = date(2026, 1, 1)
+SCORED_DAYS: Final = 4
+# What there is before the first landing that is measured: enough for a model.
+ROWS_PER_DAY: Final = 3_000
+PATIENCE_SECONDS: Final = 120
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Seconds from the rename of a file to each moment that is known of the run which scored it."""
+
+    requested: float
+    launched: float
+    began: float
+    visible: float
+
+
+@contextmanager
+def _daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run `dagster dev` until the block ends, in a process group of its own."""
+    command = [str(Path(sys.executable).with_name("dagster")), "dev", "--host", "127.0.0.1", "--port", "0"]
+    with (folder / "dev.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def measure(landings: int = LANDINGS) -> list[Landing]:
+    """Land so many days, each once the one before is visible, and return what each took."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        (folder / "home").mkdir()
+        configured = Path("dagster_home", "dagster.yaml").read_text()
+        (folder / "home" / "dagster.yaml").write_text(configured)
+        environment = {
+            **os.environ,
+            "FRAUD_SOURCE": "simulated",
+            "FRAUD_DATA_DIR": str(folder / "data"),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
+            "DAGSTER_HOME": str(folder / "home"),
+        }
+        days = [FIRST_DAY + timedelta(days=n) for n in range(SCORED_DAYS + landings)]
+        for day in days[:SCORED_DAYS]:
+            write_day(day, folder / "data" / "landing", rows_per_day=ROWS_PER_DAY)
+        command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        with _daemon(folder, environment), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+            _wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
+            return [_land(folder, instance, day) for day in days[SCORED_DAYS:]]
+
+
+def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
+    aside = write_day(day, folder / "aside", rows_per_day=ROWS_PER_DAY)
+    target = folder / "data" / "landing" / day.isoformat() / aside.name
+    target.parent.mkdir()
+    aside.rename(target)
+    landed = time.time()
+    _wait(folder / "dev.log", lambda: _is_scored(folder / "data" / READER_DATABASE, day.isoformat()), f"{day} in Gold")
+    visible = time.time()
+    [record, *_] = instance.get_run_records(dg.RunsFilter(job_name="landing_job"), limit=1)
+    stats = instance.get_run_stats(record.dagster_run.run_id)
+    return Landing(
+        requested=record.create_timestamp.timestamp() - landed,
+        launched=(stats.launch_time or landed) - landed,
+        began=(record.start_time or landed) - landed,
+        visible=visible - landed,
+    )
+
+
+def _is_scored(database: Path, key: str) -> bool:
+    with duckdb.connect(database, read_only=True) as connection:
+        question = "SELECT count(*) FROM gold.fraud_predictions WHERE partition_key = ?"
+        [(rows,)] = connection.execute(question, [key]).fetchall()
+    return rows > 0
+
+
+def _wait(log: Path, condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"waited {PATIENCE_SECONDS} s for {what}\n{log.read_text()[-3_000:]}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def lines(landings: list[Landing]) -> list[str]:
+    """Return the table of where the time goes, for people."""
+    parts = {
+        "until a tick has asked for a run": [one.requested for one in landings],
+        "queue": [one.launched - one.requested for one in landings],
+        "process start and imports": [one.began - one.launched for one in landings],
+        "build, score, publish": [one.visible - one.began for one in landings],
+        "landed to visible in Gold": [one.visible for one in landings],
+    }
+    rows = [f"{f'{len(landings)} landings of {ROWS_PER_DAY:,} rows':44}{'median':>10}{'95 %':>10}{'longest':>10}"]
+    for name, seconds in parts.items():
+        high = statistics.quantiles(seconds, n=20)[-1] if len(seconds) > 1 else seconds[0]
+        rows.append(f"  {name:42}{statistics.median(seconds):8.2f} s{high:8.2f} s{max(seconds):8.2f} s")
+    return rows
+
+
+if __name__ == "__main__":
+    measured = measure(int(sys.argv[1]) if len(sys.argv) > 1 else LANDINGS)
+    print("\n".join(lines(measured)))
+    print(json.dumps([asdict(one) for one in measured]))

@@ -1,0 +1,217 @@
+"""Analysts' decisions: what a review file says, which decision of a transaction counts, and what can be known of them.
+
+What belongs here: the columns, the rules and the tables of reviews. What does not: spreadsheets (`spreadsheets`) and
+where files lie (`landing_zone`).
+
+The decision made last counts: by `reviewed_at`, and where that is not given by the time when its file landed; among
+equal times the file that landed later, and in a file the row further down.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from fraud_assets.columns import UTC_MICROSECONDS, column
+from fraud_assets.model.estimates import Estimate
+from fraud_assets.sql import rows_as
+
+Outcome = Literal["fraud", "genuine", "unsure"]
+
+OUTCOMES: Final = get_args(Outcome)
+
+REVIEW_COLUMNS: Final = ("outcome", "reviewer", "reviewed_at", "note")
+"""What an analyst fills in; only the outcome is needed."""
+
+_Z: Final = 1.959963984540054
+"""Of a 95 % interval."""
+
+_FEED: Final = column("feed", pa.string(), "Name of the source whose transactions were reviewed.")
+_FILES_DIGEST: Final = column("reviews_version", pa.string(), "Digest of the review files that were read.")
+
+REVIEWS_SCHEMA: Final = pa.schema(
+    [
+        column("TransactionID", pa.string(), "Identifier of the reviewed transaction, as the review file has it."),
+        column(
+            "partition_key",
+            pa.string(),
+            "Partition of the transaction; NULL where Silver does not know it (yet).",
+            nullable=True,
+        ),
+        column("was_alert", pa.bool_(), "Whether it is, or was before it was withdrawn, on a list of alerts."),
+        column("outcome", pa.string(), f"What was decided: {', '.join(OUTCOMES)}."),
+        column("reviewer", pa.string(), "Who decided; NULL where the file does not say.", nullable=True),
+        column("reviewed_at", UTC_MICROSECONDS, "When: as the file says, else when the file landed (UTC)."),
+        column("note", pa.string(), "What the analyst noted; NULL where nothing.", nullable=True),
+        column("review_file", pa.string(), "The file of the decision, under landing/."),
+        column(
+            "model_version",
+            pa.string(),
+            "Version whose alert was reviewed; NULL where it was none.",
+            nullable=True,
+        ),
+        column("card_id", pa.string(), "Card of the alert; NULL where it was none.", nullable=True),
+        _FEED,
+    ]
+)
+"""The columns of `gold.alert_reviews`, in order."""
+
+REVIEW_FILES_SCHEMA: Final = pa.schema(
+    [
+        column("review_file", pa.string(), "Path of the file under landing/."),
+        column("decisions", pa.int64(), "Rows with a valid outcome."),
+        column("undecided", pa.int64(), "Rows whose outcome is empty."),
+        column("refused", pa.list_(pa.string()), "Rows that do not count, each with the reason."),
+        column("unknown_ids", pa.list_(pa.string()), "Reviewed ids that are in no Silver partition (yet)."),
+        column("problem", pa.string(), "Why the file cannot be read; NULL where it can.", nullable=True),
+        column("read_at", UTC_MICROSECONDS, "When it was read (UTC)."),
+        _FILES_DIGEST,
+        _FEED,
+    ]
+)
+"""The columns of `gold.review_files`, in order."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about one transaction."""
+
+    transaction: str
+    outcome: str
+    reviewer: str | None
+    reviewed_at: datetime | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What one file says: its decisions in order, how many rows have no outcome yet, what does not count and why."""
+
+    decisions: tuple[Decision, ...]
+    undecided: int
+    refused: tuple[str, ...]
+
+
+def read_decisions(rows: Iterable[Mapping[str, Any]]) -> Reviewed:
+    """Return the decisions of a file's rows; a row that does not count is named by its id and costs nothing else.
+
+    An outcome is read whatever its case and the blanks around it. A time without a zone is in UTC.
+    """
+    decisions, refused, undecided = [], [], 0
+    for row in rows:
+        transaction, outcome = str(row.get("TransactionID") or ""), _text(row.get("outcome"))
+        if outcome is None:
+            undecided += 1
+        elif not transaction:
+            refused.append(f"{outcome!r} without a TransactionID")
+        elif outcome.lower() not in OUTCOMES:
+            refused.append(f"{transaction}: {outcome!r} is none of {', '.join(OUTCOMES)}")
+        else:
+            try:
+                at = _time(row.get("reviewed_at"))
+            except ValueError:
+                refused.append(f"{transaction}: reviewed_at {str(row['reviewed_at'])!r} is no time")
+                continue
+            decisions.append(
+                Decision(transaction, outcome.lower(), _text(row.get("reviewer")), at, _text(row.get("note")))
+            )
+    return Reviewed(tuple(decisions), undecided, tuple(refused))
+
+
+def latest_decisions(files: Sequence[tuple[str, datetime, Sequence[Decision]]]) -> list[dict[str, Any]]:
+    """Return the decision that counts of each transaction, as rows with TransactionID and the columns of a review.
+
+    Args:
+        files: name, time of landing and decisions, in the order in which they landed.
+    """
+    found: dict[str, tuple[datetime, dict[str, Any]]] = {}
+    for name, landed_at, decisions in files:
+        for decision in decisions:
+            at = decision.reviewed_at or landed_at
+            before = found.get(decision.transaction)
+            if before is None or at >= before[0]:
+                row = {
+                    "TransactionID": decision.transaction,
+                    "outcome": decision.outcome,
+                    "reviewer": decision.reviewer,
+                    "reviewed_at": at,
+                    "note": decision.note,
+                    "review_file": name,
+                }
+                found[decision.transaction] = (at, row)
+    return [row for _, row in found.values()]
+
+
+def precision_of_reviewed(frauds: int, decided: int, cards: int) -> dict[str, Estimate]:
+    """Return what reviews say of a version's alerts: how many were decided, and their precision with a 95 % interval.
+
+    Alerts of one card stand and fall together: the interval is that of as many independent ones as there are cards.
+    Only alerts are reviewed, so that recall is not measurable: nobody has looked at what was missed.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    recall = Estimate(None, not_measurable="only alerts are reviewed: nobody has looked at what was missed")
+    if not decided:
+        nothing = "no alert of this version was found to be fraud or genuine yet"
+        return {"precision": Estimate(None, not_measurable=nothing), "recall": recall}
+    share, n = frauds / decided, max(cards, 1)
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return {
+        "reviewed_alerts": Estimate(float(decided)),
+        "precision": Estimate(share, max(0.0, middle - half), min(1.0, middle + half)),
+        "recall": recall,
+    }
+
+
+def _text(value: Any) -> str | None:
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+
+def _time(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    text = _text(value)
+    if text is None:
+        return None
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+_SQL: Final = Path(__file__).with_name("reviews.sql").read_text(encoding="utf-8")
+
+
+def join_reviews(
+    con: DuckDBPyConnection,
+    decisions: Sequence[Mapping[str, Any]],
+    *,
+    alerts: str,
+    withdrawn: str,
+    silver: str,
+    feed: str,
+) -> pa.Table:
+    """Return the rows of `gold.alert_reviews` of what `latest_decisions` returned, in order of time.
+
+    `alerts` and `withdrawn` are relations of all lists, `silver` one of all Silver rows.
+    """
+    columns = "TransactionID, partition_key, model_version, card_id, alerted_at"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW silver_rows AS FROM {silver}")
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW shown_alerts AS "
+        + " UNION ALL ".join(f"SELECT {columns} FROM {shown}" for shown in (alerts, withdrawn))
+    )
+    texts = [{**row, "reviewed_at": row["reviewed_at"].isoformat()} for row in decisions]
+    names = ("TransactionID", "outcome", "reviewer", "reviewed_at", "note", "review_file")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE decided AS FROM (SELECT unnest(json_transform($rows, $shape), max_depth := 2))",
+        {"rows": json.dumps(texts), "shape": json.dumps([dict.fromkeys(names, "VARCHAR")])},
+    )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE reviews AS {_SQL}", {"feed": feed})
+    return rows_as(con, "SELECT {} FROM reviews ORDER BY reviewed_at, TransactionID", REVIEWS_SCHEMA)

@@ -1,0 +1,70 @@
+"""Ends the runs whose process is gone, so that what they left is due again and their place in the queue is free.
+
+Dagster's default launcher has no health check: what the run table says of a killed run stays as it was.
+"""
+
+import time
+from typing import Final
+
+import dagster as dg
+from dagster._time import datetime_from_timestamp
+
+from fraud_assets.resources.lake import Lake
+from fraud_assets.resources.run_locks import forget, is_held
+
+QUIET_SECONDS: Final = 10.0
+"""A living run is without its lock for moments only: before it opens the lake, and after it has closed it. The event
+that Dagster stores then is younger than this, also on a busy machine. A suspended one wakes to a retry, no worse."""
+
+_ENDS: Final = {
+    dg.DagsterEventType.RUN_SUCCESS,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_CANCELED,
+}
+"""Events after which a run does nothing more."""
+
+
+def end_dead_runs(instance: dg.DagsterInstance, data_dir: str, *, now: float) -> list[str]:
+    """End the runs that only the run table takes for alive; return a sentence about each.
+
+    A run is dead where no process holds its lock and nothing was heard of it for `QUIET_SECONDS`. Where its end was
+    stored as an event and the process died before the run table knew, it ends as it did. Otherwise it failed, or was
+    canceled if that was asked of it. A run that never began is ended by Dagster's own `run_monitoring`.
+    """
+    statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    said = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        if is_held(data_dir, run.run_id):
+            continue
+        last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+        if last and now - last[0].timestamp < QUIET_SECONDS:
+            continue
+        said.append(f"Run {run.run_id} is gone: its process ended without a word. {_end(instance, run)}")
+        forget(data_dir, run.run_id)
+    return said
+
+
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Close a dead run, and say how."""
+    for record in instance.get_records_for_run(run.run_id, of_type=_ENDS, limit=1, ascending=False).records:
+        event = record.event_log_entry.get_dagster_event()
+        instance.handle_run_event(run.run_id, event, datetime_from_timestamp(record.timestamp))
+        return f"Its last event was {event.event_type_value}: closed as that."
+    if run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, "The process of this run was gone before it could cancel.")
+        return "Reported canceled."
+    instance.report_run_failed(run, "The process of this run is gone; what it left is due again.")
+    return "Reported failed."
+
+
+@dg.sensor(
+    description="Ends runs whose process is gone, so that what they left is due again.",
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def dead_runs_sensor(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
+    """End the runs that only the run table takes for alive; a sensor, since Dagster's launcher has no health check."""
+    said = end_dead_runs(context.instance, lake.data_dir, now=time.time())
+    for sentence in said:
+        context.log.warning(sentence)
+    return dg.SkipReason(f"{len(said)} runs were dead" if said else "no started run is dead")

@@ -1,0 +1,192 @@
+"""Decisions come back from spreadsheets: what counts, what is named, and what is known of a version by them."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl import load_workbook
+
+from fraud_assets.alerts import spreadsheets
+from fraud_assets.alerts.reviews import (
+    REVIEWS_SCHEMA,
+    Decision,
+    join_reviews,
+    latest_decisions,
+    precision_of_reviewed,
+    read_decisions,
+)
+from fraud_assets.alerts.spreadsheets import SpreadsheetError
+from fraud_assets_tests.depth import cases
+
+MONDAY = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+HOSTILE = [
+    "=1+1", '=HYPERLINK("http://x","y")', "+49 30", "-1", "@SUM(A1)", "\t=1", "'quoted", "'",
+    "<script>alert(1)</script>", "\u202etxet", "a;b,c\"d\ne", "x" * 10_000, "00042", "1e5", "2026-01-05", "é😀",
+]  # fmt: skip
+
+
+def decision(transaction: str = "t", outcome: str = "fraud", at: datetime | None = None) -> Decision:
+    return Decision(transaction, outcome, None, at, None)
+
+
+def write(path: Path, names: list[str], rows: list[list[Any]]) -> None:
+    (spreadsheets.write_xlsx if path.suffix == ".xlsx" else spreadsheets.write_csv)(path, names, rows)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.xlsx"])
+def test_hostile_texts_go_out_harmless_and_come_back_unharmed(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name, ["TransactionID", "outcome"], [[text, ""] for text in HOSTILE])
+    rows = spreadsheets.read_rows(tmp_path / name, ["TransactionID"])
+    assert [row["TransactionID"] for row in rows] == HOSTILE
+
+
+def test_no_cell_of_a_workbook_is_a_formula(tmp_path: Path) -> None:
+    write(tmp_path / "out.xlsx", ["note"], [[text] for text in HOSTILE])
+    sheet = load_workbook(tmp_path / "out.xlsx").worksheets[0]
+    assert {cell.data_type for row in sheet.iter_rows() for cell in row} <= {"s", "inlineStr"}
+
+
+def test_no_cell_of_a_csv_file_begins_as_a_formula_does(tmp_path: Path) -> None:
+    text = spreadsheets.as_csv(["note"], [[text] for text in HOSTILE])
+    assert not [line for line in text.splitlines() if line.lstrip('"')[:1] in ("=", "+", "-", "@", "\t")]
+
+
+@settings(max_examples=cases(100, 2_000))
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1))
+def test_any_text_survives_csv(text: str) -> None:
+    written = spreadsheets.as_csv(["a", "b"], [[text, "end"]])
+    [_, line] = list(spreadsheets._lines_of(written))
+    assert line == [text, "end"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_file_that_a_spreadsheet_saved_with_another_delimiter_is_read(delimiter: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(
+        delimiter.join(["TransactionID", "outcome"]) + f"\nt1{delimiter}fraud\n", "utf-8-sig"
+    )
+    rows = spreadsheets.read_rows(tmp_path / "in.csv", ["TransactionID", "outcome"])
+    assert rows == [{"TransactionID": "t1", "outcome": "fraud"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"id,outcome\n1,fraud\n", "has no column TransactionID; it has id, outcome"),
+        ("a.csv", b"", "has no column TransactionID, outcome; it has none"),
+        ("a.csv", b"\xff\xfe\x00", "cannot be read as CSV"),
+        ("a.xlsx", b"no workbook", "cannot be read as XLSX"),
+    ],
+)
+def test_what_is_no_sheet_of_decisions_is_refused_with_the_reason(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SpreadsheetError, match=message):
+        spreadsheets.read_rows(tmp_path / name, ["TransactionID", "outcome"])
+
+
+def test_what_does_not_count_is_named_and_costs_nothing_else() -> None:
+    read = read_decisions(
+        [
+            {
+                "TransactionID": "a",
+                "outcome": " Fraud ",
+                "reviewer": "Ada",
+                "reviewed_at": "2026-01-05 08:00",
+                "note": "n",
+            },
+            {"TransactionID": "b", "outcome": ""},
+            {"TransactionID": "c", "outcome": "perhaps"},
+            {"TransactionID": "d", "outcome": "genuine", "reviewed_at": "yesterday"},
+            {"TransactionID": "", "outcome": "fraud"},
+            {"TransactionID": "e", "outcome": "unsure", "reviewed_at": datetime(2026, 1, 5, 8)},  # noqa: DTZ001
+            {"TransactionID": 7, "outcome": "genuine", "reviewed_at": "2026-01-05T09:00+01:00"},
+        ]
+    )
+    assert read.decisions == (
+        Decision("a", "fraud", "Ada", MONDAY, None),
+        Decision("e", "unsure", None, MONDAY, None),
+        Decision("7", "genuine", None, MONDAY, None),
+    )
+    assert read.undecided == 1
+    assert read.refused == (
+        "c: 'perhaps' is none of fraud, genuine, unsure",
+        "d: reviewed_at 'yesterday' is no time",
+        "'fraud' without a TransactionID",
+    )
+
+
+def test_the_decision_made_last_counts_whenever_its_file_landed() -> None:
+    tuesday, wednesday = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
+    files = [
+        ("first", tuesday, [decision("a", "fraud", tuesday), decision("b", "fraud")]),
+        ("second", wednesday, [decision("a", "genuine", MONDAY), decision("b", "genuine"), decision("b", "unsure")]),
+    ]
+    found = {row["TransactionID"]: (row["outcome"], row["review_file"]) for row in latest_decisions(files)}
+    assert found == {"a": ("fraud", "first"), "b": ("unsure", "second")}
+
+
+def test_a_file_read_twice_counts_once() -> None:
+    once = [("file", MONDAY, [decision("a"), decision("b", "genuine")])]
+    assert latest_decisions(once * 2) == latest_decisions(once)
+
+
+def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
+    decided = latest_decisions(
+        [("f", MONDAY, [decision("alert"), decision("gone"), decision("row"), decision("none")])]
+    )
+    shown = "(SELECT '{}' AS TransactionID, '2026-01-0{}' AS partition_key, '3' AS model_version, 'c' AS card_id,"
+    shown += " TIMESTAMPTZ '2026-01-06' AS alerted_at)"
+    silver = (
+        "(SELECT unnest(['alert', 'row', 'row']) AS TransactionID, unnest(['2026-01-01', '2026-01-02', '2026-01-03'])"
+    )
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        rows = join_reviews(
+            con,
+            decided,
+            alerts=shown.format("alert", 1),
+            withdrawn=shown.format("gone", 2),
+            silver=f"{silver} AS rows (TransactionID, partition_key))",
+            feed="simulated",
+        )
+    assert rows.schema.equals(REVIEWS_SCHEMA, check_metadata=True)
+    names = ("TransactionID", "partition_key", "was_alert", "model_version", "card_id")
+    assert sorted(tuple(row[name] for name in names) for row in rows.to_pylist()) == [
+        ("alert", "2026-01-01", True, "3", "c"),
+        ("gone", "2026-01-02", True, "3", "c"),
+        ("none", None, False, None, None),
+        ("row", "2026-01-03", False, None, None),
+    ]
+
+
+def test_precision_has_wilsons_interval_of_the_cards_and_recall_is_not_measurable() -> None:
+    found = precision_of_reviewed(8, 10, 10)
+    assert found["precision"].value == 0.8
+    assert (found["precision"].lower, found["precision"].upper) == (
+        pytest.approx(0.4902, abs=1e-4),
+        pytest.approx(0.9433, abs=1e-4),
+    )
+    assert found["recall"].value is None
+    assert "nobody has looked" in (found["recall"].not_measurable or "")
+    of_few_cards = precision_of_reviewed(8, 10, 2)["precision"]
+    assert (of_few_cards.lower or 1) < (found["precision"].lower or 0)
+
+
+@pytest.mark.parametrize(("frauds", "decided"), [(0, 3), (3, 3), (1, 1), (0, 1)])
+def test_a_precision_of_few_reviews_has_an_interval_within_zero_and_one(frauds: int, decided: int) -> None:
+    found = precision_of_reviewed(frauds, decided, decided)["precision"]
+    assert found.lower is not None
+    assert found.upper is not None
+    assert 0 <= found.lower <= (found.value or 0) <= found.upper <= 1
+    assert found.upper - found.lower > 0.3
+
+
+def test_without_a_decided_alert_precision_has_a_reason_and_no_value() -> None:
+    found = precision_of_reviewed(0, 0, 0)["precision"]
+    assert (found.value, bool(found.not_measurable)) == (None, True)

@@ -1,0 +1,99 @@
+"""Runs whose process is gone: real processes are killed, and what the run table says of them is put right."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fraud_assets.automation.dead_runs import QUIET_SECONDS, end_dead_runs
+from fraud_assets.automation.sensors import IN_FLIGHT
+from fraud_assets.resources.run_locks import hold_run_lock
+from fraud_assets_tests.killed import killed_at
+from fraud_assets_tests.platform import TestPlatform
+
+SUCCESS, FAILURE, CANCELED = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that other processes share."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def later() -> float:
+    return time.time() + QUIET_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("step", "ends"),
+    [
+        ("the run began, no lock yet", FAILURE),
+        ("the lock is gone, the end not stored", FAILURE),
+        ("the end is stored, the run table not", SUCCESS),
+    ],
+)
+def test_a_killed_run_ends_as_it_was_going_to_whatever_it_held_when_it_was_killed(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance, step: str, ends: dg.DagsterRunStatus
+) -> None:
+    platform = make_platform()
+    platform.simulate(1, rows_per_day=20)
+    assert killed_at(platform, step)
+    [run] = instance.get_runs()
+    assert run.status is dg.DagsterRunStatus.STARTED
+
+    assert end_dead_runs(instance, str(platform.data_dir), now=time.time()) == [], "it may still live"
+    [said] = end_dead_runs(instance, str(platform.data_dir), now=later())
+
+    assert run.run_id in said
+    assert instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)) == []
+    [found] = instance.get_run_records()
+    assert found.dagster_run.status is ends
+    assert found.end_time is not None
+    assert end_dead_runs(instance, str(platform.data_dir), now=later()) == []
+    assert list((platform.data_dir / ".runs").glob("*")) == []
+
+
+def test_a_run_that_was_to_be_canceled_and_is_gone_is_canceled(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform()
+    job = platform.definitions.resolve_job_def("silver_job")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_canceling(run)
+
+    end_dead_runs(instance, str(platform.data_dir), now=later())
+
+    assert [run.status for run in instance.get_runs()] == [CANCELED]
+
+
+def test_a_run_whose_lock_is_held_lives_however_long_it_is_quiet(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform()
+    job = platform.definitions.resolve_job_def("silver_job")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    script = (
+        "import sys, time; from fraud_assets.resources.run_locks import hold_run_lock\n"
+        "with hold_run_lock(*sys.argv[1:]): print(flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(platform.data_dir), run.run_id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert end_dead_runs(instance, str(platform.data_dir), now=later() + 3600) == []
+        os.kill(process.pid, signal.SIGKILL)
+
+    assert len(end_dead_runs(instance, str(platform.data_dir), now=later())) == 1
+    with hold_run_lock(str(platform.data_dir), run.run_id):
+        pass
+    assert [run.status for run in instance.get_runs()] == [FAILURE]

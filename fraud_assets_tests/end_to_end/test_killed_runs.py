@@ -1,0 +1,171 @@
+"""Whatever is killed wherever: what is due is done in the end, once, and nothing waits for a person.
+
+Histories of landings, corrections, late files, moves of `@prod` and lost ticks, in which processes that do what is due
+are killed at every named step. Afterwards the platform equals one that was built anew from what landed.
+"""
+
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fraud_assets.automation.dead_runs import QUIET_SECONDS, end_dead_runs
+from fraud_assets.automation.sensors import IN_FLIGHT
+from fraud_assets.gold.predictions import score_partition
+from fraud_assets.resources.lake import BATCH_ROWS
+from fraud_assets.resources.models.promotions import apply_decision
+from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets_tests.automation.test_sensors import landed, run_requested, unscored
+from fraud_assets_tests.depth import cases
+from fraud_assets_tests.killed import STEPS, killed_at
+from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
+
+DAYS = 9
+"""Six are scored when a history begins; three more land."""
+
+
+@pytest.fixture(scope="module")
+def begun(_scored_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six scored days and a second registered version, and a Dagster home that processes share."""
+    folder = tmp_path_factory.mktemp("begun")
+    shutil.copytree(_scored_data, folder / "data")
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+        platform = TestPlatform(folder / "data", instance)
+        assert run_requested(platform, dg.RunRequest(job_name="training_job")).success
+    return folder
+
+
+@pytest.fixture
+def platform(begun: Path, tmp_path: Path) -> Iterator[TestPlatform]:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
+        yield TestPlatform(tmp_path / "data", instance)
+
+
+def happen(platform: TestPlatform, chance: random.Random) -> None:
+    """Let one thing happen that people or feeds do."""
+    day = FIRST_DAY + timedelta(days=chance.randrange(DAYS))
+    what = chance.choice(("land", "land", "land", "late", "move", "lost tick"))
+    if what == "land":
+        platform.simulate(1, start=day, seed=chance.randrange(1_000), rows_per_day=chance.choice((40, 120)))
+    elif what == "late":
+        [made] = platform.simulate(1, start=day, seed=chance.randrange(1_000), rows_per_day=30)
+        made.rename(made.with_name(f"late-{chance.randrange(3)}.csv"))
+    elif what == "move":
+        registry = platform.model_registry
+        said = {"decided_by": "somebody", "reason": "for a test", "provenance": {}}
+        version = "2" if registry.prod_version() == "1" else "1"
+        apply_decision(platform.lake, registry, version, move="promoted", **said)
+    else:
+        landed(platform)
+
+
+def settle(platform: TestPlatform) -> None:
+    """Let the sensors tick, and do what they ask for, until they ask for nothing."""
+    end_dead_runs(platform.instance, str(platform.data_dir), now=time.time() + QUIET_SECONDS)
+    for run in platform.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)):
+        # Dagster's own daemon ends what was launched and never began.
+        assert run.status in {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
+        platform.instance.report_run_failed(run)
+    for _ in range(12):
+        requests = [*landed(platform)[0], *unscored(platform)[0]]
+        if not requests and platform.plan().due == ():
+            break
+        for request in requests:
+            run_requested(platform, request)
+    assert platform.plan().due == ()
+    assert platform.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)) == []
+    assert list((platform.data_dir / ".runs").glob("*")) == []
+    assert list(platform.data_dir.glob(".fraud.duckdb.*.tmp*")) == []
+    assert platform.lake.views_are_current()
+
+
+def versions(platform: TestPlatform) -> dict[str, str]:
+    return {key: gold.of["model_version"] for key, gold in platform.state().gold.items()}
+
+
+def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str, int]]:
+    """Return where the tables are not what a rebuild from what landed, scored by the same versions, would hold."""
+    lake, registry = platform.lake, platform.model_registry
+    found = []
+    with lake.connect() as connection:
+
+        def compare(what: str, one: str, other: str) -> None:
+            for way, query in (("more", f"{one} EXCEPT ALL {other}"), ("less", f"{other} EXCEPT ALL {one}")):
+                [(rows,)] = connection.execute(f"SELECT count(*) FROM ({query})").fetchall()
+                if rows:
+                    found.append((f"{what}: {way}", rows))
+
+        compare(
+            "silver", f"FROM {lake.select(SILVER_TRANSACTIONS)}", f"FROM {rebuilt.lake.select(SILVER_TRANSACTIONS)}"
+        )
+        for key, version in versions(platform).items():
+            rows, _ = score_partition(
+                connection,
+                rebuilt.lake.select(SILVER_TRANSACTIONS, keys=[key]),
+                batch_rows=BATCH_ROWS,
+                built_digest="",
+                scorer=registry.scorer(version),
+                scored_at=datetime.now(tz=UTC),
+                model_version=version,
+                partition_key=key,
+            )
+            connection.register("again", rows.read_all())
+            stored = lake.select(PREDICTIONS, keys=[key])
+            columns = "* EXCLUDE scored_at"
+            compare(f"gold {key}", f"SELECT {columns} FROM {stored}", f"SELECT {columns} FROM again")
+    return found
+
+
+def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
+    shutil.copytree(platform.landing_zone.folder, folder / "landing")
+    rebuilt = TestPlatform(folder, platform.instance)
+    days = sorted(rebuilt.state().landed)
+    tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
+    assert run_requested(rebuilt, dg.RunRequest(job_name="silver_job", tags=tags)).success
+    return rebuilt
+
+
+@pytest.mark.parametrize("seed", range(cases(2, 200)))
+def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
+    platform: TestPlatform, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    steps = [*STEPS]
+    for round_ in range(3):
+        for _ in range(chance.randrange(1, 4)):
+            happen(platform, chance)
+        before = versions(platform)
+        # Each step has its turn: seeds that follow each other begin where the last one ended.
+        killed_at(platform, steps[(3 * seed + round_) % len(steps)], nth=chance.choice((1, 1, 2)))
+        if chance.random() < 0.7:
+            settle(platform)
+            after = versions(platform)
+            assert {key: after.get(key) for key in before} == before, "a partition keeps its model version"
+    settle(platform)
+    assert difference(platform, rebuild(platform, tmp_path / "rebuilt")) == []
+
+    platform.simulate(DAYS, start=FIRST_DAY, seed=5_000 + seed, rows_per_day=40)
+    settle(platform)
+    state = platform.state()
+    assert {key: gold.rows for key, gold in state.gold.items()} == {
+        key: silver.rows for key, silver in state.silver.items() if silver.rows
+    }
+    days = [(FIRST_DAY + timedelta(days=day)).isoformat() for day in range(DAYS)]
+    assert sorted(state.gold) == days
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.skipif(cases(0, 1) == 0, reason="each step by itself: make verify")
+def test_a_kill_at_each_step_leaves_nothing_for_a_person(platform: TestPlatform, tmp_path: Path, step: str) -> None:
+    platform.simulate(2, start=date(2026, 1, 6), seed=8)
+    assert killed_at(platform, step), "no step that the work never comes to"
+    settle(platform)
+    assert difference(platform, rebuild(platform, tmp_path / "rebuilt")) == []

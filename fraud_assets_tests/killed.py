@@ -1,0 +1,117 @@
+"""Processes that do what is due and kill themselves at a named step, as a lost machine would stop them.
+
+The product knows nothing of it: the steps are its own functions, wrapped in the process that is going to die.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import dagster as dg
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
+
+from fraud_assets.resources import lake, reader_views
+from fraud_assets.resources.tables import (
+    ALERT_LISTS,
+    ALERTS,
+    PARTITION_BUILDS,
+    PREDICTIONS,
+    QUARANTINED_TRANSACTIONS,
+    RAW_TRANSACTIONS,
+    SILVER_TRANSACTIONS,
+)
+from fraud_assets_tests.platform import TestPlatform
+
+Step = tuple[Any, str, Literal["before", "after"], Callable[..., bool]]
+
+
+def _is(kind: dg.DagsterEventType) -> Callable[..., bool]:
+    def matches(*arguments: Any, **_: Any) -> bool:
+        events = [getattr(one, "dagster_event", one) for one in arguments]
+        return any(getattr(event, "event_type", None) is kind for event in events)
+
+    return matches
+
+
+def _always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _events() -> dict[str, Step]:
+    success, began = _is(dg.DagsterEventType.RUN_SUCCESS), _is(dg.DagsterEventType.RUN_START)
+    made = _is(dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return {
+        "before the run began": (dg.DagsterInstance, "handle_new_event", "before", began),
+        "the beginning is stored, the run table not": (SqlRunStorage, "handle_run_event", "before", began),
+        "the run began, no lock yet": (lake, "hold_run_lock", "before", _always),
+        "before a materialization is told": (dg.DagsterInstance, "handle_new_event", "before", made),
+        "after a materialization was told": (dg.DagsterInstance, "handle_new_event", "after", made),
+        "the lock is gone, the end not stored": (dg.DagsterInstance, "handle_new_event", "before", success),
+        "the end is stored, the run table not": (SqlRunStorage, "handle_run_event", "before", success),
+    }
+
+
+def _writes() -> dict[str, Step]:
+    silver = (RAW_TRANSACTIONS, QUARANTINED_TRANSACTIONS, PARTITION_BUILDS, SILVER_TRANSACTIONS)
+    tables = (*silver, PREDICTIONS, ALERTS, ALERT_LISTS)
+    whens: tuple[Literal["before", "after"], ...] = ("before", "after")
+    return {
+        f"{when} {table.address} is committed": (
+            lake.Lake,
+            "replace_partitions",
+            when,
+            lambda _, written, *__, table=table, **___: written is table,
+        )
+        for table in tables
+        for when in whens
+    }
+
+
+STEPS: Final[dict[str, Step]] = {
+    **_events(),
+    **_writes(),
+    "before the views are published": (lake, "publish", "before", _always),
+    "the views are written and not in place": (reader_views, "_write", "after", _always),
+    "after the views were published": (lake, "publish", "after", _always),
+}
+"""By name: whose function, its name, whether the process ends before or after it, and at which of its calls."""
+
+
+def _arm(step: str, nth: int) -> None:
+    """Make this process kill itself at the nth time that it comes to a step."""
+    owner, name, when, matches = STEPS[step]
+    real, left = getattr(owner, name), [nth]
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        hit = matches(*arguments, **named)
+        left[0] -= hit
+        dies = hit and left[0] == 0
+        if dies and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **named)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _die_doing_what_is_due(data_dir: Path, home: str, step: str, nth: int) -> None:
+    _arm(step, nth)
+    with dg.DagsterInstance.from_config(home) as instance:
+        TestPlatform(data_dir, instance).run()
+
+
+def killed_at(platform: TestPlatform, step: str, nth: int = 1) -> bool:
+    """Do what is due in another process, which dies at a step; return whether it came to it."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["fraud_assets_tests.killed"])
+    home = platform.instance.root_directory
+    process = processes.Process(target=_die_doing_what_is_due, args=(platform.data_dir, home, step, nth))
+    process.start()
+    process.join()
+    assert process.exitcode in {0, -signal.SIGKILL}
+    return process.exitcode != 0
