@@ -63,7 +63,15 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "fraud_report": "gold",
     }
     jobs = {job.name for job in definitions.jobs or []}
-    assert jobs == {"silver_job", "landing_job", "training_job", "scoring_job", "review_job", "report_job"}
+    assert jobs == {
+        "silver_job",
+        "landing_job",
+        "training_job",
+        "scoring_job",
+        "review_job",
+        "report_job",
+        "maintenance_job",
+    }
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
