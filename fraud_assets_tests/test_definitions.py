@@ -102,7 +102,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
         "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
         "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
-        "fraud_report": {"fraud_alerts", "evaluation_metrics"},
+        "fraud_report": {"fraud_alerts", "alert_reviews", "evaluation_metrics"},
     }
 
 
