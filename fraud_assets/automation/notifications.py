@@ -47,11 +47,8 @@ _TIMES: Final = ("last_tick_timestamp", "last_tick_start_timestamp", "last_senso
 """Fields of Dagster's record of a sensor that say when it was alive."""
 
 
-CHECK_KEYS: Final = [
-    key
-    for check in (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS)
-    for key in check.check_keys
-]
+_CHECKS: Final = (*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS)
+CHECK_KEYS: Final = [key for check in _CHECKS for key in check.check_keys]
 """The checks that run beside the assets and fail no run."""
 
 ENDED: Final = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

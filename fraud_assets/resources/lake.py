@@ -23,7 +23,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
 
+from fraud_assets.digests import digest_lines
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.resources.data_format import record_format, require_format
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.spill import spill_folder
@@ -129,12 +131,15 @@ class Lake(dg.ConfigurableResource):
         return paths
 
     def _over(self, table: Table, files: Sequence[str]) -> str:
+        typed = ", ".join(f"NULL::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in table.schema)
         if not files:
-            typed = (f"NULL::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in table.schema)
-            return f"(SELECT {', '.join(typed)} WHERE false)"
+            return f"(SELECT {typed} WHERE false)"
         columns, listed = ", ".join(map(identifier, table.schema.names)), ", ".join(map(literal, files))
         # Without the type, DuckDB reads 2026-01-05 as a DATE.
         partition_type = f"hive_partitioning = true, hive_types = {{'{table.partition_by}': VARCHAR}}"
+        if table.added:  # The files of an earlier release lack these columns, and DuckDB goes by the first file.
+            rows = f"SELECT * FROM read_parquet([{listed}], {partition_type}, union_by_name = true)"
+            return f"(SELECT {columns} FROM (SELECT {typed} WHERE false UNION ALL BY NAME {rows}))"
         return f"(SELECT {columns} FROM read_parquet([{listed}], {partition_type}))"
 
     def rows(self, table: Table, *, keys: Iterable[str] | None = None) -> list[dict[str, Any]]:
@@ -145,16 +150,31 @@ class Lake(dg.ConfigurableResource):
     def partition_states(self, table: Table, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return per partition its `rows` and the value of `columns` that are constant within a partition.
 
-        Read from the Delta log's statistics alone; no data file is opened. A partition without rows is absent.
+        Read from the Delta log's statistics alone; no data file is opened. A partition without rows is absent. In a
+        table that others write to (`Table.shared`) a column that they left NULL, or of which they mix values, is None,
+        and `files` is a digest of which files a partition consists of.
+
+        Raises:
+            LakeError: a partition of another table mixes values.
         """
         states: dict[str, dict[str, Any]] = {}
         for added in self._files(table, statistics_of=columns):
-            state = states.setdefault(added[f"partition.{table.partition_by}"], {"rows": 0})
+            state = states.setdefault(
+                added[f"partition.{table.partition_by}"], {"rows": 0, "files": [], **{name: set() for name in columns}}
+            )
             state["rows"] += added["num_records"]
+            state["files"].append(added["path"])
             for column in columns:
-                value = state.setdefault(column, added[f"min.{column}"])
-                if not value == added[f"min.{column}"] == added[f"max.{column}"]:
-                    raise LakeError(f"{table.address}: {added['path']} mixes values of {column}.")
+                low, high, nulls = (added.get(f"{kind}.{column}") for kind in ("min", "max", "null_count"))
+                state[column] |= {low, high, *([None] if nulls else [])}
+        for key, state in states.items():
+            files = state.pop("files")
+            if table.shared:
+                state["files"] = digest_lines(sorted(files))
+            for column in columns:
+                if len(state[column]) > 1 and not table.shared:
+                    raise LakeError(f"{table.address}: {table.partition_by} {key} mixes values of {column}.")
+                state[column] = state[column].pop() if len(state[column]) == 1 else None
         return states
 
     # Writing
@@ -248,24 +268,29 @@ class Lake(dg.ConfigurableResource):
         files = pa.RecordBatchReader.from_stream(opened.get_add_actions(flatten=True)).read_all()
         if not files:
             return []
-        statistics = [f"{bound}.{column}" for column in statistics_of for bound in ("min", "max")]
-        return files.select(["path", f"partition.{table.partition_by}", "num_records", *statistics]).to_pylist()
+        statistics = [f"{kind}.{column}" for column in statistics_of for kind in ("min", "max", "null_count")]
+        there = [name for name in statistics if name in files.schema.names]
+        return files.select(["path", f"partition.{table.partition_by}", "num_records", *there]).to_pylist()
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
+        require_format(self._folder)
         try:
             opened = DeltaTable(self.location(table), version=version)
         except TableNotFoundError:
             return None
-        if {field.name for field in opened.schema().fields} != set(table.schema.names):
+        missing = {*table.schema.names} - {field.name for field in opened.schema().fields}
+        if not missing <= {*table.added}:
             raise _of_other_columns(self.location(table))
         return opened
 
     def _prepare(self, table: Table) -> DeltaTable:
-        """Make the table; give one of an earlier release today's words, and NOT NULL, which its rows are already.
+        """Make the table; give one of an earlier release today's columns, words and NOT NULL.
 
-        That writes to the log alone, once. Whoever writes to the table meanwhile has to write again.
+        That writes to the log alone, once: added columns are NULL in the rows that are there. Whoever writes to the
+        table meanwhile has to write again.
         """
         opened = self._open(table)
+        record_format(self._folder)
         if opened is not None and _is_described(opened, table):
             return opened
         path = Path(self.location(table))

@@ -14,8 +14,9 @@ import duckdb
 from duckdb import DuckDBPyConnection
 from filelock import FileLock
 
+from fraud_assets.digests import digest_lines
 from fraud_assets.files import replacing
-from fraud_assets.resources.tables import Table
+from fraud_assets.resources.tables import TABLES, Table
 from fraud_assets.sql import identifier, literal
 
 READER_DATABASE: Final = "fraud.duckdb"
@@ -58,6 +59,7 @@ def _write(connection: DuckDBPyConnection, views: Iterable[View]) -> None:
     connection.execute(
         "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
     )
+    connection.execute(f"COMMENT ON TABLE tables IS {literal(_words())}")
     as_of = datetime.now(tz=UTC)
     for view in views:
         table = view.table
@@ -68,6 +70,12 @@ def _write(connection: DuckDBPyConnection, views: Iterable[View]) -> None:
         connection.execute(f"COMMENT ON VIEW {table.address} IS {literal(table.description)}")
         for name, meaning in table.meanings.items():
             connection.execute(f"COMMENT ON COLUMN {table.address}.{identifier(name)} IS {literal(meaning)}")
+
+
+def _words() -> str:
+    """Return a sentence with a digest of all columns and their meanings: views of other ones are written anew."""
+    columns = (f"{table.address} {name}: {meaning}" for table in TABLES for name, meaning in table.meanings.items())
+    return f"The tables and the versions that are shown; columns as of {digest_lines(columns)}."
 
 
 @contextmanager
@@ -86,10 +94,10 @@ def published(path: Path) -> list[tuple[str, int | None, str]] | None:
     try:
         with open_views(path) as connection:
             return connection.execute(
-                "SELECT name, version, location FROM tables, duckdb_databases() AS file "
+                "SELECT name, version, location FROM tables, duckdb_databases() AS file, duckdb_tables() AS described "
                 "WHERE file.database_name = current_database() AND starts_with(file.tags['storage_version'], ?) "
-                "ORDER BY ALL",
-                [_STORAGE_VERSION],
+                "AND described.table_name = 'tables' AND described.comment = ? ORDER BY ALL",
+                [_STORAGE_VERSION, _words()],
             ).fetchall()
     except duckdb.Error:
         return None

@@ -25,6 +25,10 @@ class Table:
     grain: str
     schema: pa.Schema
     partition_by: str = "partition_key"
+    added: tuple[str, ...] = ()
+    """Columns that came after the first release that made the table: NULL in rows of before, so they are nullable."""
+    shared: bool = False
+    """Whether others may write to it, too, who do not know all our columns."""
 
     @property
     def address(self) -> str:

@@ -21,6 +21,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 
 from fraud_assets.alerts.schemas import CARD_TRANSACTION, REASON
+from fraud_assets.resources.data_format import FORMAT, NewerFormatError
 from fraud_assets.resources.lake import (
     BATCH_ROWS,
     Lake,
@@ -842,3 +843,83 @@ def test_a_table_of_other_columns_is_refused_with_what_to_do(tmp_path: Path) -> 
     ):
         with pytest.raises(LakeError, match=r"other columns. Move it aside.*`fraud-assets run`"):
             use()
+
+
+LATER_NOTES = replace(
+    NOTES,
+    schema=pa.schema(
+        [
+            pa.field("mood", pa.string()),
+            *NOTES.schema,
+            pa.field("read_by", pa.list_(pa.struct([("name", pa.string())]))),
+        ]
+    ),
+    added=("mood", "read_by"),
+)
+
+
+def test_added_columns_are_null_in_the_rows_of_before_whoever_reads_them(lake: Lake) -> None:
+    put(lake, "before", [1], "2026-01-05")
+    put(lake, "before", [2], "2026-01-06")
+    before = {"mood": None, "author": "before", "read_by": None}
+
+    assert lake.rows(LATER_NOTES, keys=["2026-01-05"]) == [before | {"number": 1, "partition_key": "2026-01-05"}]
+    assert lake.partition_states(LATER_NOTES, ["mood"])["2026-01-05"] == {"rows": 1, "mood": None}
+
+    now = {"mood": "good", "author": "now", "number": 2, "read_by": [{"name": "x"}], "partition_key": "2026-01-06"}
+    for _ in range(2):
+        table = pa.Table.from_pylist([now], schema=LATER_NOTES.schema)
+        lake.replace_partition(LATER_NOTES, "2026-01-06", table, provenance={})
+    rows = sorted(lake.rows(LATER_NOTES), key=lambda row: row["number"])
+    assert rows == [before | {"number": 1, "partition_key": "2026-01-05"}, now]
+    assert {key: state["mood"] for key, state in lake.partition_states(LATER_NOTES, ["mood"]).items()} == {
+        "2026-01-05": None,
+        "2026-01-06": "good",
+    }
+    assert DeltaTable(lake.location(NOTES)).schema() == DeltaSchema.from_arrow(LATER_NOTES.schema)
+
+
+def test_columns_that_a_release_no_longer_has_are_left_where_they_are(lake: Lake) -> None:
+    fewer = replace(NOTES, schema=NOTES.schema.remove(1))
+    put(lake, "before", [1], "2026-01-05")
+
+    lake.replace_partition(fewer, "2026-01-06", notes("now", [2], "2026-01-06").drop(["number"]), provenance={})
+
+    rows = sorted(lake.rows(fewer), key=lambda row: row["partition_key"])
+    assert [row["author"] for row in rows] == ["before", "now"]
+
+
+def test_what_a_later_release_wrote_is_refused_in_words_and_untouched(lake: Lake) -> None:
+    put(lake, "one", [1])
+    mark = Path(lake.data_dir) / ".format"
+    assert mark.read_text() == f"{FORMAT}\n"
+    mark.write_text(f"{FORMAT + 1}\n")
+
+    for use in (lambda: lake.select(NOTES), lambda: put(lake, "two", [2]), lake.publish_views):
+        with pytest.raises(NewerFormatError, match=r"later release.*install that release again"):
+            use()
+    assert DeltaTable(lake.location(NOTES)).version() == 1
+
+
+def test_views_of_other_columns_or_words_are_written_anew(lake: Lake) -> None:
+    path = lake.publish_views()
+    assert lake.views_are_current()
+    with duckdb.connect(path) as connection:
+        connection.execute("COMMENT ON TABLE tables IS 'of another release'")
+
+    assert not lake.views_are_current()
+    lake.publish_views()
+    assert lake.views_are_current()
+
+
+def test_where_others_write_mixed_or_missing_values_are_none_and_the_files_are_known(lake: Lake) -> None:
+    shared = replace(NOTES, shared=True)
+    put(lake, "one", [1])
+    alone = lake.partition_states(shared, ["author", "number"])["2026-01-05"]
+    write_deltalake(lake.location(NOTES), notes("other", [1]), mode="append")
+    mixed = lake.partition_states(shared, ["author", "number"])["2026-01-05"]
+    put(lake, "one", [1])
+
+    assert (alone["author"], alone["number"]) == ("one", 1)
+    assert (mixed["author"], mixed["number"], mixed["rows"]) == (None, 1, 2)
+    assert len({state["files"] for state in (alone, mixed, lake.partition_states(shared, [])["2026-01-05"])}) == 3
