@@ -64,7 +64,8 @@ def _build(partitions: int) -> Backlog:
         (folder / "home").mkdir()
         (folder / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
         given: dict[str, Any] = {"_env_file": None, "source": str(folder / "tiny.toml"), "data_dir": folder / "data"}
-        settings = Settings(**given, MLFLOW_TRACKING_URI=None, MLFLOW_REGISTRY_URI=None)
+        given |= {"MLFLOW_TRACKING_URI": None, "MLFLOW_REGISTRY_URI": None}
+        settings = Settings(**given)
         platform, keys = Platform(settings), []
         for hour in range(partitions):
             begin = START + timedelta(hours=hour)

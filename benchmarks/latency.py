@@ -87,6 +87,7 @@ def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
     aside = write_day(day, folder / "aside", rows_per_day=ROWS_PER_DAY)
     target = folder / "data" / "landing" / day.isoformat() / aside.name
     target.parent.mkdir()
+    time.sleep(_LOOK_SECONDS)  # longer than a file's clock is coarse: the rename is seen to be one
     aside.rename(target)
     landed = time.time()
     _wait(folder / "dev.log", lambda: _is_scored(folder / "data" / READER_DATABASE, day.isoformat()), f"{day} in Gold")

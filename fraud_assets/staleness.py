@@ -329,9 +329,11 @@ def _due_report(state: PlatformState) -> Iterator[Due]:
             why = "its alerts changed"
         elif evaluated is not None and made.of["evaluation_version"] != evaluated:
             why = f"version {listed['model_version']} was evaluated anew, and this is the latest report"
+        elif key == latest and made.of["reviews_version"] != state.reviews_read:
+            why = "alerts were reviewed, and this is the latest report"
         else:
             continue
-        yield Due("report", key, why, f"{listed} {evaluated}")
+        yield Due("report", key, why, f"{listed} {evaluated} {state.reviews_read}")
 
 
 def _evaluation_shown(state: PlatformState, listed: Mapping[str, Any]) -> str | None:
@@ -418,7 +420,7 @@ STAGES: Final = (
         assets=("fraud_report",),
         due=_due_report,
         table="gold.fraud_report",
-        made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version"),
+        made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version", "reviews_version"),
     ),
 )
 """All kinds of work, in the order in which they are done.

@@ -62,8 +62,16 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "alert_reviews": "gold",
         "fraud_report": "gold",
     }
-    of_stages = {"silver_job", "landing_job", "training_job", "scoring_job", "review_job", "report_job"}
-    assert {job.name for job in definitions.jobs or []} == of_stages | {"maintenance_job"}
+    jobs = {job.name for job in definitions.jobs or []}
+    assert jobs == {
+        "silver_job",
+        "landing_job",
+        "training_job",
+        "scoring_job",
+        "review_job",
+        "report_job",
+        "maintenance_job",
+    }
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -94,7 +102,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
         "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
         "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
-        "fraud_report": {"fraud_alerts", "evaluation_metrics"},
+        "fraud_report": {"fraud_alerts", "alert_reviews", "evaluation_metrics"},
     }
 
 

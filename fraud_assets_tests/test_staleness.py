@@ -545,7 +545,9 @@ class World:
         shown = self.alerts[day].of if day in self.alerts else {**unscored, "alerts_per_day": self.alerts_per_day}
         version, digest = self.evaluated or ("", "")
         evaluated = str(digest) if version == shown["model_version"] else ""
-        self.reports[day] = Made(1, {**shown, "evaluation_version": evaluated})
+        self.reports[day] = Made(
+            1, {**shown, "evaluation_version": evaluated, "reviews_version": self.state().reviews_read}
+        )
 
     def step(self, at_most: int | None = None) -> int:
         """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""

@@ -14,6 +14,7 @@ from fraud_assets.assets.descriptions import OWNERS, table_metadata
 from fraud_assets.assets.model import evaluation_metrics
 from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, provenance
 from fraud_assets.assets.report_inputs import ReportInputs
+from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.files import replacing
 from fraud_assets.report.facts import Report
 from fraud_assets.report.words import partition_words
@@ -24,7 +25,7 @@ from fraud_assets.resources.tables import ALERT_LISTS, REPORTS
 
 
 @dg.asset(
-    deps=[fraud_alerts, evaluation_metrics],
+    deps=[fraud_alerts, alert_reviews, evaluation_metrics],
     group_name="gold",
     kinds={"html", "altair"},
     owners=OWNERS,

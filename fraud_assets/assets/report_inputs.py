@@ -25,7 +25,6 @@ from fraud_assets.report.facts import (
     Drift,
     Model,
     Note,
-    Outcome,
     PartitionFigures,
     Report,
     ScoreDistribution,
@@ -35,7 +34,7 @@ from fraud_assets.report.words import count, moment
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.state import silver_states
+from fraud_assets.resources.state import reviews_read, silver_states
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
     ALERT_REVIEWS,
@@ -102,7 +101,11 @@ class ReportInputs:
             as_of=as_of,
             figures=figures,
             alert_limit=listed.get("alerts_per_day", self.alerts_per_day),
-            cards=queries.read_cards(con, lake.select(ALERTS, keys=[key]), outcomes=self._outcomes(con)),
+            cards=queries.read_cards(
+                con,
+                lake.select(ALERTS, keys=[key]),
+                outcomes=queries.read_outcomes(con, lake.select(ALERT_REVIEWS), key),
+            ),
             bursts=listed.get("bursts_of_small_alike", 0),
             withdrawn=queries.read_withdrawn(con, lake.select(WITHDRAWN_ALERTS, keys=[key])),
             history=history,
@@ -119,7 +122,7 @@ class ReportInputs:
             ),
             stages=tuple(self._stages(con, key, builds, figures)),
             checks=checks,
-            reviews=queries.read_reviews(con, lake.select(ALERT_REVIEWS), lake.select(ALERTS)),
+            reviews=queries.read_reviews(con, lake.select(ALERT_REVIEWS), lake.select(ALERT_LISTS), until=key),
             model=self._model(figures.model_version, facts),
             notes=tuple(self._notes(key, listed, facts, checks)),
             versions=tuple(
@@ -128,9 +131,6 @@ class ReportInputs:
                 if (version := lake.version(table)) is not None
             ),
         )
-
-    def _outcomes(self, con: DuckDBPyConnection) -> dict[str, Outcome]:
-        return dict(con.execute(f"SELECT TransactionID, outcome FROM {self.lake.select(ALERT_REVIEWS)}").fetchall())
 
     def made_of(self, key: str) -> dict[str, Any]:
         """Return what a page that is read from now on shows at least; the columns that `staleness` compares."""
@@ -144,7 +144,8 @@ class ReportInputs:
             listed = unscored | {"silver_version": built.of["silver_version"]}
         evaluated = self.lake.partition_states(EVALUATION_METRICS, ("labels_version",)).get(listed["model_version"], {})
         return {name: listed[name] for name in ("silver_version", *unscored)} | {
-            "evaluation_version": evaluated.get("labels_version", "")
+            "evaluation_version": evaluated.get("labels_version", ""),
+            "reviews_version": reviews_read(self.lake, self.landing_zone.source.name),
         }
 
     def _version(self, version: str) -> VersionFacts:

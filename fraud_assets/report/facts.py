@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fraud_assets.alerts.reviews import Outcome
 from fraud_assets.model.estimates import Evaluation
 from fraud_assets.partition_keys import Grain
 from fraud_assets.silver.contract import WINDOW
-
-Outcome = Literal["fraud", "genuine", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -197,12 +196,18 @@ class CheckState:
 
 @dataclass(frozen=True)
 class Reviews:
-    """Decided alerts so far: counts of transactions, and the partitions that they lie in."""
+    """Reviewed alerts so far: counts of transactions, and the partitions that they lie in.
+
+    Attributes:
+        alerts: on the lists of these partitions.
+        cards: with a decided alert.
+    """
 
     alerts: int
     fraud: int
     genuine: int
     unsure: int
+    cards: int
     first_key: str = ""
     last_key: str = ""
     latest_at: datetime | None = None

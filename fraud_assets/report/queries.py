@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 from duckdb import DuckDBPyConnection
 
+from fraud_assets.alerts.reviews import Outcome
 from fraud_assets.report.facts import (
     Alert,
     CardAlerts,
-    Outcome,
     PartitionFigures,
     Quarantine,
     Reviews,
@@ -144,23 +144,34 @@ def read_scores(
     )
 
 
-def read_reviews(con: DuckDBPyConnection, reviews: str, alerts: str) -> Reviews | None:
-    """Return what was decided of the alerts of a relation; None where none was reviewed."""
-    [(shown, fraud, genuine, unsure, first, last, latest)] = con.execute(
+def read_outcomes(con: DuckDBPyConnection, reviews: str, key: str) -> dict[str, Outcome]:
+    """Return what was decided of a partition's transactions, by id."""
+    return dict(
+        con.execute(f"SELECT TransactionID, outcome FROM {reviews} WHERE partition_key = $key", {"key": key}).fetchall()
+    )
+
+
+def read_reviews(con: DuckDBPyConnection, reviews: str, alert_lists: str, *, until: str) -> Reviews | None:
+    """Return what was decided of alerts up to a partition; None where none was reviewed."""
+    [(fraud, genuine, unsure, cards, first, last, latest)] = con.execute(
         f"""
         SELECT
-            count(*),
             count(*) FILTER (outcome = 'fraud'),
             count(*) FILTER (outcome = 'genuine'),
             count(*) FILTER (outcome = 'unsure'),
+            count(DISTINCT card_id) FILTER (outcome != 'unsure'),
             min(partition_key), max(partition_key), max(reviewed_at)
-        FROM {alerts} AS alerts LEFT JOIN (SELECT TransactionID, outcome, reviewed_at FROM {reviews})
-            USING (TransactionID)
-        """
+        FROM {reviews} WHERE was_alert AND partition_key <= $until
+        """,
+        {"until": until},
     ).fetchall()
     if not fraud + genuine + unsure:
         return None
-    return Reviews(shown, fraud, genuine, unsure, first, last, latest)
+    [(listed,)] = con.execute(
+        f"SELECT sum(alerts)::BIGINT FROM {alert_lists} WHERE partition_key BETWEEN $first AND $last",
+        {"first": first, "last": last},
+    ).fetchall()
+    return Reviews(listed or 0, fraud, genuine, unsure, cards, first, last, latest)
 
 
 def healthy_partitions(builds: Mapping[str, Mapping[str, int]], keys: Collection[str], *, limit: float) -> list[str]:

@@ -22,6 +22,7 @@ REPORTS_SCHEMA: Final = pa.schema(
             pa.string(),
             "The labels and rows that the model version shown was evaluated on; empty where it was not.",
         ),
+        column("reviews_version", pa.string(), "The review files whose decisions are shown; empty for none."),
         column("rendered_at", UTC_MICROSECONDS, "When the page's tables were read (UTC)."),
         LISTS_SCHEMA.field("partition_key"),
     ]

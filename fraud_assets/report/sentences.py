@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from statistics import NormalDist, median
+from statistics import median
 from typing import Final
 
 from fraud_assets.alerts.reasons import USUAL_DAYS
+from fraud_assets.alerts.reviews import precision_of_reviewed
 from fraud_assets.model.estimates import FOREST
 from fraud_assets.partition_keys import Grain
 from fraud_assets.report.facts import CardAlerts, Drift, Model, PartitionFigures, Quarantine, Report, Reviews
@@ -20,9 +21,6 @@ further off than the others anyway."""
 
 MINUTES: Final = WINDOW // timedelta(minutes=1)
 """Of a card's window."""
-
-_Z: Final = NormalDist().inv_cdf(0.975)
-"""Of a two-sided interval of 95 %."""
 
 
 def lede(report: Report) -> str:
@@ -184,17 +182,6 @@ def not_measured(model: Model) -> str:
     return f"How much fraud version {model.version} finds is not measurable: {why}."
 
 
-def precision_interval(fraud: int, genuine: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, Wilson's, which holds for few reviews and for shares near 0 and 1 too.
-
-    Source: Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    n, square = fraud + genuine, _Z * _Z
-    middle = (fraud + square / 2) / (n + square)
-    half = _Z * (fraud * genuine / n + square / 4) ** 0.5 / (n + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def reviews(found: Reviews) -> str:
     """Say what was decided so far, and how much of it was fraud."""
     decided = found.fraud + found.genuine
@@ -206,8 +193,9 @@ def reviews(found: Reviews) -> str:
     )
     if not decided:
         return f"{said} Precision is not measurable: none was decided."
-    low, high = precision_interval(found.fraud, found.genuine)
+    estimate = precision_of_reviewed(found.fraud, decided, found.cards)["precision"]
+    interval = f"{share(estimate.lower)} to {share(estimate.upper)}, 95 % interval by cards"
     return (
-        f"{said} Precision {share(found.fraud / decided)} ({share(low)} to {share(high)}, 95 % interval), of the "
-        f"{decided:,} that were decided. Only alerts are reviewed: how much fraud is no alert, reviews cannot say."
+        f"{said} Precision {share(estimate.value)} ({interval}), of the {decided:,} that were decided, on "
+        f"{count(found.cards, 'card')}. Only alerts are reviewed: how much fraud is no alert, reviews cannot say."
     )

@@ -181,10 +181,9 @@ class Application:
                 raise _because(401, "token", "Send authorization: Bearer TOKEN, with the token of FRAUD_SERVE_TOKEN.")
 
     async def _body(self, receive: Receive, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        too_large = _because(413, "too_large", f"A body may have {self._limits.body_bytes} bytes.")
         length = _header(headers, b"content-length")
         if length is not None and (not length.isdigit() or int(length[:12]) > self._limits.body_bytes):
-            raise too_large
+            raise self._too_large()
         parts, size = [], 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -195,12 +194,15 @@ class Application:
                     part = message.get("body", b"")
                     size += len(part)
                     if size > self._limits.body_bytes:
-                        raise too_large
+                        raise self._too_large()
                     parts.append(part)
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError as error:
             raise _because(408, "too_slow", f"The body took more than {BODY_SECONDS:g} seconds.") from error
+
+    def _too_large(self) -> _Answered:
+        return _because(413, "too_large", f"A body may have {self._limits.body_bytes} bytes.")
 
     def _take_rows(self, rows: int) -> None:
         """Refuse what goes beyond the rate: a second's worth is saved up, at most."""

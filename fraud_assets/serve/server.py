@@ -25,7 +25,7 @@ import uvloop
 from filelock import FileLock, Timeout
 
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.model.scorer import warm
+from fraud_assets.model import attribution, scorer
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.serve.application import Application, Limits
 from fraud_assets.serve.journal import Journal, entries, segments
@@ -100,7 +100,8 @@ class Server:
                 "1 while the version behind @prod is not the one that scores.",
                 lambda: bool(state.prod_problem),
             )
-            warm()
+            scorer.warm()
+            attribution.warm()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(app, folder))
 
@@ -197,12 +198,12 @@ def _load(word: Prod, version: str) -> Model:
     Raises:
         FraudAssetsError: It cannot be scored with here; the message says why.
     """
-    scorer = LocalScorers(Path(word.folder), word.registry, word.model_name).load(version)
-    if scorer is None:
+    compiled = LocalScorers(Path(word.folder), word.registry, word.model_name).load(version)
+    if compiled is None:
         raise ServeError(f"The compiled scorer of version {version} cannot be loaded from {word.folder}.")
-    if scorer.feature_names != FEATURE_NAMES:
-        raise ServeError(f"Version {version} has other features: {', '.join(scorer.feature_names)}.")
-    model = Model.of(version, scorer)
+    if compiled.feature_names != FEATURE_NAMES:
+        raise ServeError(f"Version {version} has other features: {', '.join(compiled.feature_names)}.")
+    model = Model.of(version, compiled)
     nothing = np.zeros((1, len(FEATURE_NAMES)))
     model.scorer.score(nothing)
     model.attribution.contributions(nothing)

@@ -24,7 +24,7 @@ NOT_ANSWERED: Final = -1
 """The place of an answer that was never given: the transaction landed as a file."""
 
 _FEW: Final = 100
-"""Up to here Python adds up a window in less time than numpy needs to begin."""
+"""Up to here Python adds up a window in less time than numpy needs to begin, and looks through a list as fast."""
 
 _EXACT: Final = 2**14
 """So many products of two numbers below 2**24 still add up within 64 bits."""
@@ -60,7 +60,7 @@ class ConflictingIdError(Exception):
 class _Card:
     """One card's transactions in the order of their times; columns, since a million rows are held."""
 
-    __slots__ = ("amounts", "answers", "ids", "international", "products", "times")
+    __slots__ = ("amounts", "answers", "ids", "international", "known", "products", "times")
 
     def __init__(self) -> None:
         self.times = array("q")
@@ -69,6 +69,10 @@ class _Card:
         self.international = bytearray()
         self.products: list[str] = []
         self.ids: list[str] = []
+        self.known: set[str] | None = None  # the ids once more, where a list takes long to look through
+
+    def has(self, transaction_id: str) -> bool:
+        return transaction_id in (self.ids if self.known is None else self.known)
 
     def insert(self, row: Transaction, answer: int, product: str) -> None:
         at = bisect_right(self.times, row.time_us)
@@ -78,10 +82,16 @@ class _Card:
         self.international.insert(at, row.is_international)
         self.products.insert(at, product)
         self.ids.insert(at, row.id)
+        if self.known is not None:
+            self.known.add(row.id)
+        elif len(self.ids) > _FEW:
+            self.known = set(self.ids)
 
     def delete(self, start: int, end: int) -> None:
         for column in (self.times, self.amounts, self.answers, self.international, self.products, self.ids):
             del column[start:end]
+        if self.known is not None:
+            self.known = set(self.ids) if len(self.ids) > _FEW else None
 
     def place(self, row: Transaction) -> int:
         """Return where a row that was inserted stands."""
@@ -125,7 +135,7 @@ class Windows:
             ConflictingIdError: The card has an unequal transaction of this id in the same partition.
         """
         card = self._cards.get(row.card)
-        if card is None or row.id not in card.ids:
+        if card is None or not card.has(row.id):
             return None
         for at, other in enumerate(card.ids):
             if other == row.id and card.times[at] // self._partition_us == row.time_us // self._partition_us:

@@ -3,8 +3,6 @@
 Belongs here: text, file formats, names and atomic replacement. Not here: what the rows say (`feed`, `dirt`).
 """
 
-import os
-import time
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -48,8 +46,6 @@ def write_day(
             fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
         else:
             pq.write_table(table, fresh)
-        now = time.time_ns()
-        os.utime(fresh, ns=(now, now))  # a time that no write sets: by it a tick knows the file to be whole
     path.with_suffix(".parquet" if format == "csv" else ".csv").unlink(missing_ok=True)
     return path
 

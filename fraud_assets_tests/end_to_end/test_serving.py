@@ -353,7 +353,7 @@ def test_a_moved_alias_is_followed_without_a_failed_request_and_a_foreign_versio
     for tags in (first.tags, {}):  # the same files once more, and as somebody else would register them
         with registry.as_mlflow_default():
             client.create_model_version(
-                registry.model_name, f"models:/{first.model_id}", first.run_id, tags=tags, model_id=first.model_id
+                registry.model_name, first.source, first.run_id, tags=tags, model_id=first.source.split("/")[-1]
             )
     load, moves = Load(shared, clients=2), [(time.monotonic(), "1")]
     with load.running():

@@ -167,7 +167,9 @@ def report(*, cards: int = 8, days: int = 30) -> Report:
             CheckState("rows_are_accounted_for", "Landed = Silver + quarantined.", True, "3,030 rows"),
             CheckState("every_transaction_is_scored_once", "Every row has exactly one score.", True, "3,012 rows"),
         ),
-        reviews=Reviews(1_940, fraud=61, genuine=48, unsure=4, first_key="2026-01-01", last_key=KEY, latest_at=AS_OF),
+        reviews=Reviews(
+            1_940, fraud=61, genuine=48, unsure=4, cards=70, first_key="2026-01-01", last_key=KEY, latest_at=AS_OF
+        ),
         model=Model(
             "1",
             0.0,

@@ -26,7 +26,7 @@ def listed(**changes: Any) -> Made:
 
 
 def reported(**changes: Any) -> Made:
-    return Made(1, LISTED | {"evaluation_version": str(LABELS)} | changes)
+    return Made(1, LISTED | {"evaluation_version": str(LABELS), "reviews_version": "r"} | changes)
 
 
 def state(days: tuple[str, ...] = DAYS, **changes: Any) -> PlatformState:
@@ -44,6 +44,8 @@ def state(days: tuple[str, ...] = DAYS, **changes: Any) -> PlatformState:
             previous_key=previous,
             prod_version="1",
             evaluation=EvaluationState("1", LABELS, LABELS),
+            reviews_read="r",
+            reviews_landed="r",
         ),
         **changes,
     )
@@ -80,6 +82,12 @@ def test_a_new_evaluation_makes_the_latest_page_due_and_no_older_one() -> None:
     anew = EvaluationState("1", LABELS._replace(files="more"), LABELS._replace(files="more"))
     assert due(state(evaluation=anew)) == [
         ("report", DAYS[1], "version 1 was evaluated anew, and this is the latest report")
+    ]
+
+
+def test_reviews_make_the_latest_page_due_and_no_older_one() -> None:
+    assert due(state(reviews_read="r2", reviews_landed="r2")) == [
+        ("report", DAYS[1], "alerts were reviewed, and this is the latest report")
     ]
 
 

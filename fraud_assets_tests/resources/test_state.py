@@ -307,7 +307,8 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     put(lake, PREDICTIONS, "2026-01-05", scored)
     put(lake, ALERT_LISTS, "2026-01-05", {**scored, "alerts_per_day": 100})
     evaluated = evaluated_labels_digest([], {}, None)
-    put(lake, REPORTS, "2026-01-05", {**scored, "alerts_per_day": 100, "evaluation_version": str(evaluated)})
+    shown = {"alerts_per_day": 100, "evaluation_version": str(evaluated), "reviews_version": ""}
+    put(lake, REPORTS, "2026-01-05", scored | shown)
     put_evaluation(lake, "2", None, evaluated)
     put_evaluation(lake, "1", None, LabelsDigest("of an", "older version"))
     assert decide(state_of(lake, tmp_path, prod="2")).due == ()

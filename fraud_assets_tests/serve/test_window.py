@@ -148,6 +148,18 @@ def test_an_id_is_found_again_in_its_partition_only():
         held.find(Transaction("T", NOON, "a", "W", 2, False))
 
 
+def test_every_id_of_a_busy_card_is_found_until_it_is_forgotten():
+    held = windows(timedelta(0))
+    rows = [Transaction(f"T{at}", NOON + at * 1_000_000, "a", "W", 1, False) for at in range(600)]
+    for at, row in enumerate(rows):
+        assert held.find(row) is None
+        held.add(row, answer=at)
+        held.forget(["a"])
+        first = at + 1 - held.rows
+        assert [held.find(rows[known]) for known in (first, (first + at) // 2, at)] == [first, (first + at) // 2, at]
+    assert held.find(rows[0]) is None
+
+
 @given(rows=ROWS, taken=st.integers(0, 24))
 @settings(max_examples=cases(40, 500))
 def test_a_transaction_that_is_taken_back_was_never_there(

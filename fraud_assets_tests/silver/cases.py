@@ -442,8 +442,8 @@ CASES = (
         "a column is missing or renamed",
         "a.csv",
         lines(GOOD, header=HEADER.replace("amount", "amt")),
-        "column amount is missing; it has id, time, card, product, amt, abroad, fraud. "
-        f"Expected the columns {EXPECTED_COLUMNS}.",
+        "column amount is missing; it has id, time, card, product, amt, abroad, fraud. Did you mean amt? "
+        f"Expected the columns {EXPECTED_COLUMNS}",
     ),
     broken(
         "another delimiter",
