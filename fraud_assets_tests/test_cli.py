@@ -1,15 +1,18 @@
 """The command line as a person meets it: what it says, what it leaves alone, and how it fails."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
 from fraud_assets.cli import main
+from fraud_assets.staleness import STAGES
 from fraud_assets_tests.platform import TestPlatform
 
 Run = Callable[..., Result]
@@ -27,6 +30,26 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return result
 
     return invoke
+
+
+@pytest.fixture(scope="module")
+def _reported_data(_scored_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The six scored days with their pages, drawn once: the command line knows every stage."""
+    data_dir = tmp_path_factory.mktemp("reported") / "data"
+    shutil.copytree(_scored_data, data_dir)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert [step.problem for step in TestPlatform(data_dir, instance, stages=STAGES).run()] == [""]
+    return data_dir
+
+
+@pytest.fixture
+def reported(
+    _reported_data: Path, tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> TestPlatform:
+    """A platform of its own where nothing is due, pages included."""
+    shutil.copytree(_reported_data, tmp_path / "data")
+    monkeypatch.setenv("FRAUD_DATA_DIR", str(tmp_path / "data"))
+    return TestPlatform(tmp_path / "data", instance, stages=STAGES)
 
 
 @pytest.fixture
@@ -95,18 +118,18 @@ def test_status_shows_what_is_due_and_why(run: Run) -> None:
     assert "2 due. `fraud-assets run` does it now" in result.output
 
 
-def test_status_of_a_scored_feed_says_that_nothing_is_due(run: Run, scored: TestPlatform) -> None:
+def test_status_of_a_scored_feed_says_that_nothing_is_due(run: Run, reported: TestPlatform) -> None:
     result = run("status")
 
     assert "2026-01-01 to 2026-01-06" in result.output
     assert "up to date" in result.output
     assert "Model: version 1 behind @prod" in result.output
     assert "Nothing is due." in result.output
-    assert f"export MLFLOW_TRACKING_URI={scored.model_registry.tracking_uri}" in result.output
+    assert f"export MLFLOW_TRACKING_URI={reported.model_registry.tracking_uri}" in result.output
 
 
-def test_status_as_json_is_for_programs(run: Run, scored: TestPlatform) -> None:
-    scored.simulate(1, seed=8)
+def test_status_as_json_is_for_programs(run: Run, reported: TestPlatform) -> None:
+    reported.simulate(1, seed=8)
 
     status = json.loads(run("status", "--json").output)
 
@@ -117,7 +140,7 @@ def test_status_as_json_is_for_programs(run: Run, scored: TestPlatform) -> None:
     ]
 
 
-def test_run_again_does_nothing_and_still_shows_the_result(run: Run, scored: TestPlatform) -> None:
+def test_run_again_does_nothing_and_still_shows_the_result(run: Run, reported: TestPlatform) -> None:
     result = run("run")
 
     assert result.exit_code == 0
@@ -125,11 +148,11 @@ def test_run_again_does_nothing_and_still_shows_the_result(run: Run, scored: Tes
     assert "as many as Silver in 6 of 6 partitions" in result.output
     for words in ("Isolation Forest", "plain rule", "base rate", "ROC-AUC", "PR-AUC", "five most suspicious"):
         assert words in result.output
-    assert scored.model_registry.latest_version() == "1"
+    assert reported.model_registry.latest_version() == "1"
 
 
-def test_a_removed_landing_directory_deletes_nothing_and_status_says_so(run: Run, scored: TestPlatform) -> None:
-    for file in (scored.landing_zone.folder / "2026-01-03").iterdir():
+def test_a_removed_landing_directory_deletes_nothing_and_status_says_so(run: Run, reported: TestPlatform) -> None:
+    for file in (reported.landing_zone.folder / "2026-01-03").iterdir():
         file.unlink()
 
     result = run("status")

@@ -45,5 +45,5 @@ def record_format(data_dir: Path) -> None:
 def _read(data_dir: Path) -> int:
     try:
         return int((data_dir / _NAME).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 1

@@ -87,7 +87,7 @@ def _land_garbage(platform: TestPlatform) -> Path:
 def _mend(platform: TestPlatform, broken: Path) -> None:
     broken.unlink()
     platform.simulate(1, start=date.fromisoformat(NEXT_DAY))
-    assert [step.problem for step in platform.run()] == ["", ""]
+    assert [step.problem for step in platform.run()] == [""]
 
 
 @contextmanager
@@ -339,10 +339,10 @@ def test_without_targets_it_is_logged_and_apprise_is_not_imported(
 
 
 def test_days_that_go_well_say_nothing(scored_platform: TestPlatform, receiver: Receiver) -> None:
-    for day in range(7, cases(9, 37)):
+    for day in range(7, cases(9, 20)):
         scored_platform.simulate(1, start=date(2026, 1, 1) + timedelta(days=day - 1))
         tick(scored_platform)
-        assert [step.problem for step in scored_platform.run()] == ["", ""]
+        assert [step.problem for step in scored_platform.run()] == [""]
         assert tick(scored_platform) == "nothing is wrong"
     assert receiver.take() == []
 

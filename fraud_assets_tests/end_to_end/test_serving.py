@@ -204,7 +204,7 @@ def test_what_was_answered_one_by_one_is_what_gold_says_to_the_bit(
                 status, answers["early"] = client.post(canonical(early))
         server.stop()
 
-    assert [ended.problem for ended in scored_platform.run()] == [""] * 2
+    assert [ended.problem for ended in scored_platform.run()] == [""]
     compared = ("fraud_score", "score_percentile", "is_anomaly", *FEATURE_NAMES)
     found = scored_platform.rows(
         f"SELECT gold.TransactionID, gold.fraud_score, score_percentile, is_anomaly,"
@@ -306,7 +306,7 @@ def test_every_acknowledged_transaction_lands_once_however_often_the_service_is_
     server = Server(scored_platform.data_dir, environment={"FRAUD_SERVE_LANDING_SECONDS": "0.3"})
     load, drawn = Load(server), random.Random(0)
     try:
-        for _ in range(cases(2, 50)):
+        for _ in range(cases(2, 20)):
             server.start()
             with load.running():
                 time.sleep(drawn.uniform(0.1, 2.0))

@@ -52,7 +52,7 @@ def page(project: Path) -> Iterator[Page]:
     with (
         serve(command, f"{address}/server_info", folder=project, environment=environment(project)),
         open_browser() as browser,
-        browser.new_context(base_url=address, viewport={"width": 2400, "height": 1000}) as context,
+        browser.new_context(base_url=address, viewport={"width": 3600, "height": 1400}) as context,
     ):
         context.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
@@ -150,13 +150,13 @@ def test_the_overview_shows_the_runs_of_the_command_line(page: Page) -> None:
     expect(page.get_by_text("silver_job", exact=True).first).to_be_visible()
 
 
-def test_the_latest_run_can_be_opened_and_says_what_it_did(page: Page) -> None:
-    page.goto("/runs")
+def test_a_run_can_be_opened_and_says_what_it_did(page: Page) -> None:
+    page.goto("/locations/fraud_assets/jobs/scoring_job/runs")
 
     page.locator("a[href^='/runs/']").first.click()
 
     expect(page.get_by_text("Run of").first).to_contain_text("scoring_job")
-    expect(page.get_by_text("Succeeded (2)")).to_be_visible()
+    expect(page.get_by_text("Succeeded (5)")).to_be_visible()
     expect(page.get_by_text(f"{DAY}: ")).to_be_visible()
 
 

@@ -763,6 +763,7 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "gold.withdrawn_alerts",
         "gold.alert_reviews",
         "gold.review_files",
+        "gold.fraud_report",
         "model.evaluation_metrics",
         "model.promotions",
     ]

@@ -129,11 +129,11 @@ def test_no_files_and_header_only_are_no_labels(con: duckdb.DuckDBPyConnection, 
 
 def test_the_labels_digest_says_which_part_changed_and_fits_the_logs_statistics() -> None:
     before = labels_digest(["a", "b"], ["p"])
-    files, partitions = labels_digest(["b", "a"], ["p"])
-    assert files != before.files, "the last label wins, so order counts"
-    assert partitions == before.partitions
-    files, partitions = labels_digest(["a", "b"], ["p", "q"])
-    assert (files == before.files, partitions == before.partitions) == (True, False)
+    reordered = labels_digest(["b", "a"], ["p"])
+    assert reordered.files != before.files, "the last label wins, so order counts"
+    assert reordered.partitions == before.partitions
+    grown = labels_digest(["a", "b"], ["p", "q"])
+    assert (grown.files == before.files, grown.partitions == before.partitions) == (True, False)
     assert str(before) == f"{before.files}-{before.partitions}"
     assert LabelsDigest.parse(str(before)) == before
     assert len(str(before)) == 33

@@ -59,12 +59,12 @@ def test_a_feed_without_labels_is_a_feed(tmp_path: Path):
         ('card_id = "card"', 'card_id = "card"\nmerchant = "m"', "unknown: merchant; expected TransactionID, "),
         ("high_value_amount = 500", "", r"\[features\] high_value_amount: Field required"),
         ("high_value_amount = 500", "high_value_amount = -1", r"\[features\] high_value_amount: .*greater than 0"),
-        ("[features]", "[feature]", "feature: Extra inputs are not permitted"),
+        ("[features]", "[feature]", r"\[feature\]: Extra inputs are not permitted"),
         ("[features]", "[csv]\ndelimiter = '||'\n[features]", r"\[csv\] delimiter: .*at most 1 character"),
         ("[features]", "[csv]\nencoding = 'klingon'\n[features]", r"\[csv\] encoding: .*latin-1"),
         ("[features]", "[csv]\nencoding = 'hex'\n[features]", r"\[csv\] encoding: .*latin-1"),
-        ("[features]", "[csv]\ndelimiter = '\"'\n[features]", r"csv: .*two characters"),
-        ("[features]", '[csv]\nquote = "\\n"\n[features]', r"csv: .*neither a line end"),
+        ("[features]", "[csv]\ndelimiter = '\"'\n[features]", r"\[csv\]: .*two characters"),
+        ("[features]", '[csv]\nquote = "\\n"\n[features]', r"\[csv\]: .*neither a line end"),
         ("[features]", "[rules]\non_conflict = 'x'\n[features]", r"\[rules\] on_conflict: .*'last_file'"),
         ("[features]", "[types]\namount = 'DOUBLE); DROP'\n[features]", r"\[types\] amount: "),
         ('name = "mine"', 'name = "../mine"', "name: "),
@@ -78,7 +78,9 @@ def test_a_wrong_file_names_itself_the_key_and_what_is_expected(tmp_path: Path, 
 
 
 def test_an_unknown_name_lists_the_packaged_ones():
-    with pytest.raises(SourceError, match=r"'mine': expected one of ieee_cis, simulated, or the path of a \.toml file"):
+    with pytest.raises(
+        SourceError, match=r"'mine' in .*: expected one of ieee_cis, simulated, or the path of a \.toml file"
+    ):
         load_source("mine")
 
 
