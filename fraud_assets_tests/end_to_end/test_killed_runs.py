@@ -15,11 +15,13 @@ import dagster as dg
 import pytest
 
 from fraud_assets.automation.dead_runs import QUIET_SECONDS, end_dead_runs
+from fraud_assets.automation.jobs import run_tags
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.gold.predictions import score_partition
 from fraud_assets.resources.lake import BATCH_ROWS
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets.staleness import requests
 from fraud_assets_tests.automation.test_sensors import landed, run_requested, unscored
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.killed import STEPS, killed_at
@@ -127,9 +129,10 @@ def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str,
 def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
     shutil.copytree(platform.landing_zone.folder, folder / "landing")
     rebuilt = TestPlatform(folder, platform.instance)
-    days = sorted(rebuilt.state().landed)
-    tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
-    assert run_requested(rebuilt, dg.RunRequest(job_name="silver_job", tags=tags)).success
+    due = [item for item in rebuilt.plan().due if item.stage == "silver"]
+    days = [(FIRST_DAY + timedelta(days=day)).isoformat() for day in range(-1, 31)]
+    for request in requests(due, all_keys=days):
+        assert run_requested(rebuilt, dg.RunRequest(job_name="silver_job", tags=run_tags(request))).success
     return rebuilt
 
 
