@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from fraud_assets.run_requests import Request, requests
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
-from fraud_assets.staleness import STAGES, Due, EvaluationState, Made, PlatformState, Request, decide, requests
+from fraud_assets.staleness import STAGES, Due, EvaluationState, Made, PlatformState, decide
 from fraud_assets_tests.depth import cases
 
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))

@@ -14,7 +14,8 @@ from fraud_assets.automation.dead_runs import end_dead_runs
 from fraud_assets.automation.jobs import job_and_selection, run_tags
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
-from fraud_assets.staleness import Request, decide, requests
+from fraud_assets.run_requests import Request, requests
+from fraud_assets.staleness import decide
 
 CODE_LOCATION: Final = "fraud_assets"
 """Name of the code location, as `workspace.yaml` and `pyproject.toml` have it."""

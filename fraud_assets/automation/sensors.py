@@ -18,7 +18,8 @@ from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import read_state
-from fraud_assets.staleness import Due, Request, Stage, decide, requests
+from fraud_assets.run_requests import Request, requests
+from fraud_assets.staleness import Due, Stage, decide
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

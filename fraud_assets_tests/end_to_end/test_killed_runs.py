@@ -21,7 +21,7 @@ from fraud_assets.gold.predictions import score_partition
 from fraud_assets.resources.lake import BATCH_ROWS
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
-from fraud_assets.staleness import requests
+from fraud_assets.run_requests import requests
 from fraud_assets_tests.automation.test_sensors import landed, run_requested, unscored
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.killed import STEPS, killed_at
