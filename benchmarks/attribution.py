@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.measuring import Timing, compare
 from benchmarks.scoring import FIRST_DAY, fitted, simulated_features
-from fraud_assets.model.attribution import Attribution
-from fraud_assets.model.scorer import Scorer, warm
+from fraud_assets.model.attribution import Attribution, warm
+from fraud_assets.model.scorer import Scorer
 
 _EXPLAINED_BY_SHAP: Final = 200
 """Rows: it takes milliseconds for each."""
@@ -24,7 +24,7 @@ def measure(*, rows: int) -> tuple[list[Timing], dict[str, float]]:
     pipeline: Any = fitted(features, 0.035)
     scorer = Scorer.from_pipeline(pipeline)
     attribution = Attribution.of(scorer)
-    warm()
+    warm()  # the scorer's kernels as well
     timings, agreement = [], {}
     for n in (100, rows):
         X = features.iloc[:n].to_numpy(np.float64)  # noqa: N806
