@@ -12,9 +12,9 @@ from dagster._time import datetime_from_timestamp
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.run_locks import forget, is_held
 
-QUIET_SECONDS: Final = 10.0
-"""A living run is without its lock for moments only: before it opens the lake, and after it has closed it. The event
-that Dagster stores then is younger than this, also on a busy machine. A suspended one wakes to a retry, no worse."""
+QUIET_SECONDS: Final = 25.0
+"""A living run is without its lock for moments only: before it opens the lake, and after it has closed it. A training
+may import MLflow before, which took up to 20 s on a busy machine. A suspended one wakes to a retry, no worse."""
 
 _ENDS: Final = {
     dg.DagsterEventType.RUN_SUCCESS,
