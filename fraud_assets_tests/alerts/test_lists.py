@@ -237,7 +237,7 @@ def test_a_version_without_a_compiled_scorer_has_alerts_without_reasons() -> Non
     assert row["reason"].startswith("No reasons")
 
 
-@settings(max_examples=cases(15, 300))
+@settings(max_examples=cases(15, 60))
 @given(st.randoms(use_true_random=False), st.integers(0, 12))
 def test_any_list_is_the_highest_anomalies_card_after_card(scorer: Scorer, chance: Any, most: int) -> None:
     rows = [

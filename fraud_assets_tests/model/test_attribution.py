@@ -117,7 +117,7 @@ def test_every_forest_is_explained(parameters: dict[str, Any]) -> None:
     assert_right(pipeline, transactions(random, 40))
 
 
-@settings(max_examples=cases(6, 300))
+@settings(max_examples=cases(6, 60))
 @given(st.data())
 def test_any_small_forest_is_explained_on_any_finite_rows(data: st.DataObject) -> None:
     random = np.random.default_rng(data.draw(st.integers(0, 2**32), label="seed"))
