@@ -191,7 +191,7 @@ def simulated(platform: TestPlatform, folder: Path, days: int, rows_per_day: int
 def test_what_was_answered_one_by_one_is_what_gold_says_to_the_bit(
     scored_platform: TestPlatform, tmp_path: Path
 ) -> None:
-    rows = simulated(scored_platform, tmp_path / "raw", days=1, rows_per_day=400)
+    rows = simulated(scored_platform, tmp_path / "raw", days=cases(1, 2), rows_per_day=cases(400, 800))
     # One that comes last and should have come first: every difference is explained by what was known.
     early = Transaction("early", NOON_US + 1, "hot", "late", 1_000, False)
     server = Server(scored_platform.data_dir, environment={"FRAUD_SERVE_LANDING_SECONDS": "0.5"})
@@ -306,7 +306,7 @@ def test_every_acknowledged_transaction_lands_once_however_often_the_service_is_
     server = Server(scored_platform.data_dir, environment={"FRAUD_SERVE_LANDING_SECONDS": "0.3"})
     load, drawn = Load(server), random.Random(0)
     try:
-        for _ in range(cases(1, 2)):
+        for _ in range(cases(1, 8)):
             server.start()
             with load.running():
                 time.sleep(drawn.uniform(0.1, 2.0))

@@ -134,7 +134,7 @@ def test_base_and_contributions_add_up_to_scikit_learns_mean_path_length() -> No
     random = np.random.default_rng(7)
     pipeline = fitted(transactions(random, 20_000), n_estimators=200)
     attribution = Attribution.of(Scorer.from_pipeline(pipeline))
-    rows = transactions(random, cases(20_000, 100_000))
+    rows = transactions(random, cases(20_000, 1_000_000))
     lengths = attribution.base + attribution.contributions(rows).sum(axis=1)
     assert np.abs(lengths - mean_path_lengths(pipeline, rows)).max() < 1e-9
 

@@ -74,7 +74,7 @@ def append(lake: Lake, author: str, numbers: Sequence[int], key: str = KEYS[0]) 
 
 def test_days_of_corrections_of_everything_keep_the_disk_within_three_times_the_live_data(lake: Lake) -> None:
     used, commits = [], []
-    for day in range(cases(24, 30)):
+    for day in range(cases(24, 40)):
         for key in KEYS:
             put(lake, f"day {day}", range(day * ROWS, (day + 1) * ROWS), key)
         age(lake, 24)
