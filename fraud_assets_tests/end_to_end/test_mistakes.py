@@ -21,25 +21,9 @@ from fraud_assets.resources.models.registry import FEED_TAG
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import Settings
 from fraud_assets_tests.end_to_end.shell import ROOT
+from fraud_assets_tests.test_cli import SHOP
 
-SOURCE = """name = "shop"
-[partitions]
-grain = "daily"
-start = "2026-03-01"
-[types]
-amount = "DOUBLE"
-[columns]
-TransactionID = "order_no"
-event_timestamp = "paid_at"
-card_id = "card"
-TransactionAmt = "amount"
-ProductCD = "category"
-is_international_txn = "country <> 'DE'"
-[features]
-high_value_amount = 250.0
-[csv]
-quote = '"'
-"""
+SOURCE = SHOP + "[csv]\nquote = '\"'\n"
 
 HEADER = "order_no,paid_at,card,amount,category,country\n"
 # Two days, of which one is enough to train on.
