@@ -12,6 +12,7 @@ import dagster as dg
 from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
+from fraud_assets.assets.history import card_history
 from fraud_assets.assets.model import MODEL_ASSETS
 from fraud_assets.assets.report import fraud_report
 from fraud_assets.assets.reviews import alert_reviews
@@ -37,6 +38,7 @@ ASSETS = (
     raw_transactions,
     silver_transactions_base,
     quarantined_transactions,
+    card_history,
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,

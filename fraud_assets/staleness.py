@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from fraud_assets.partition_keys import day_of
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
+from fraud_assets.silver.history import HISTORY_DAYS, HistoryDigest, earlier_digests, silver_digest
 from fraud_assets.silver.labels import LabelsDigest
 
 REPORTED_DAYS: Final = 31
@@ -237,6 +238,29 @@ def _due_gold(state: PlatformState) -> Iterator[Due]:
             yield Due("gold", key, "its Silver rows changed", silver, version)
 
 
+def _due_history(state: PlatformState) -> Iterator[Due]:
+    made, not_yet = state.made.get("history", {}), {item.key for item in _due_silver(state)}
+    own = {key: silver_digest(one.of["input_version"]) for key, one in state.silver.items() if one.rows}
+    before = {key: HistoryDigest.parse(one.of["history_version"]) for key, one in made.items()}
+    # What a partition hands on is known once its own history is made of its rows as they are.
+    is_known = {key for key, digest in own.items() if key in before and before[key].silver == digest}
+    handed_on = {key: made[key].of["handed_on_version"] if key in is_known else None for key in own}
+    earlier = earlier_digests(handed_on, own)
+    for key, digest in sorted(own.items()):
+        if key not in made:
+            why = "built, no history of its cards yet"
+        elif key not in is_known:
+            why = f"its {_FILES} changed"
+        elif earlier[key] not in (None, before[key].earlier):
+            why = f"what its cards did in the {HISTORY_DAYS} days before changed"
+        else:
+            continue
+        if key not in not_yet:
+            yield Due("history", key, why, f"{digest} {earlier[key]}")
+    for key in sorted((made.keys() & state.silver.keys()) - own.keys() - not_yet):
+        yield Due("history", key, "its Silver rows are gone", f"{before[key]} gone")
+
+
 def _due_alerts(state: PlatformState) -> Iterator[Due]:
     scored_anew = {item.key for item in _due_gold(state)}  # Whoever scores a partition makes its list as well.
     for key, scored in sorted(state.gold.items()):
@@ -339,6 +363,16 @@ STAGES: Final = (
         table="gold.fraud_predictions",
         made_of=("silver_version", "model_version"),
         follows="silver",
+    ),
+    Stage(
+        name="history",
+        does="Keeps what earlier partitions tell of the card of each transaction.",
+        job="history_job",
+        assets=("card_history",),
+        due=_due_history,
+        table="silver.card_history",
+        made_of=("history_version", "handed_on_version"),
+        waits_for=("gold",),
     ),
     Stage(
         name="alerts",

@@ -54,6 +54,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "raw_transactions": "bronze",
         "silver_transactions_base": "silver",
         "quarantined_transactions": "silver",
+        "card_history": "silver",
         "fraud_isolation_forest": "model",
         "evaluation_metrics": "model",
         "prod_model": "model",
@@ -62,8 +63,8 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "alert_reviews": "gold",
         "fraud_report": "gold",
     }
-    of_stages = {"silver_job", "landing_job", "training_job", "scoring_job", "review_job", "report_job"}
-    assert {job.name for job in definitions.jobs or []} == of_stages | {"maintenance_job"}
+    of_stages = {"silver", "landing", "training", "scoring", "history", "review", "report"}
+    assert {job.name for job in definitions.jobs or []} == {f"{name}_job" for name in of_stages | {"maintenance"}}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -88,6 +89,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "raw_transactions": set(),
         "silver_transactions_base": {"raw_transactions"},
         "quarantined_transactions": {"raw_transactions"},
+        "card_history": {"silver_transactions_base"},
         "fraud_isolation_forest": {"silver_transactions_base"},
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},

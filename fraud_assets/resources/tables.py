@@ -13,7 +13,7 @@ from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
 from fraud_assets.report import records as reports
-from fraud_assets.silver import contract
+from fraud_assets.silver import contract, history
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ PARTITION_BUILDS: Final = Table(
     ),
 )
 
+CARD_HISTORY: Final = Table("silver", "card_history", "one good transaction", history.HISTORY_SCHEMA)
+
 PREDICTIONS: Final = Table("gold", "fraud_predictions", "one scored transaction", predictions.GOLD_SCHEMA)
 
 ALERTS: Final = Table("gold", "fraud_alerts", "one transaction that is put before an analyst", schemas.ALERTS_SCHEMA)
@@ -133,6 +135,7 @@ TABLES: Final = (
     SILVER_TRANSACTIONS,
     QUARANTINED_TRANSACTIONS,
     PARTITION_BUILDS,
+    CARD_HISTORY,
     PREDICTIONS,
     ALERTS,
     ALERT_LISTS,

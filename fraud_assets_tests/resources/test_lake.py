@@ -757,6 +757,7 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "silver.silver_transactions_base",
         "silver.quarantined_transactions",
         "silver.partition_builds",
+        "silver.card_history",
         "gold.fraud_predictions",
         "gold.fraud_alerts",
         "gold.alert_lists",
