@@ -14,6 +14,7 @@ from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.history import card_history
 from fraud_assets.assets.model import MODEL_ASSETS
+from fraud_assets.assets.ranker import fraud_alert_ranker
 from fraud_assets.assets.report import fraud_report
 from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
@@ -27,12 +28,13 @@ from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.partition_keys import KEY_FORMATS
+from fraud_assets.platform_state import Stage
 from fraud_assets.resources.models.tracked_run import tracked_run
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import STAGES, Stage
+from fraud_assets.staleness import STAGES
 
 ASSETS = (
     raw_transactions,
@@ -43,6 +45,7 @@ ASSETS = (
     fraud_predictions,
     fraud_alerts,
     alert_reviews,
+    fraud_alert_ranker,
     fraud_report,
 )
 """Every asset of the code location, from landing to the report."""
@@ -91,6 +94,7 @@ def build_definitions(
                 jobs,
                 rescore_days=settings.rescore_days,
                 alerts_per_day=settings.alerts_per_day,
+                label_delay_days=settings.label_delay_days if settings.rank_by_labels else None,
                 watch_seconds=watch_seconds,
             ),
             build_notifications_sensor(platform),
@@ -99,8 +103,11 @@ def build_definitions(
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,
             "model_registry": platform.model_registry,
+            "ranker_registry": platform.ranker_registry,
             "mlflow": tracked_run,
             "alerts_per_day": settings.alerts_per_day,
+            "ranks_by_labels": settings.rank_by_labels,
+            "label_delay_days": settings.label_delay_days,
             "quarantine_limit": settings.quarantine_limit,
             **(resources or {}),
         },

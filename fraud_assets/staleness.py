@@ -7,13 +7,14 @@ one table, `STAGES`. No clock, no tables, no Dagster.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fraud_assets.partition_keys import day_of
+from fraud_assets.platform_state import Due, Made, PlatformState, Stage
+from fraud_assets.ranked_lists import due_ranker, why_ranked_anew
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.history import HISTORY_DAYS, HistoryDigest, earlier_digests, silver_digest
-from fraud_assets.silver.labels import LabelsDigest
 
 REPORTED_DAYS: Final = 31
 """The latest days of which a report is made by itself: a month. Whoever lands years at once does not wait for pages
@@ -24,123 +25,6 @@ PROD_TAKEN_AWAY: Final = (
     "`fraud-assets rollback` puts a version there"
 )
 """What a person is told who took `@prod` away in MLflow: a training would put a version there that nobody chose."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A partition as a stage left it: its rows, and by column what all of them were made of."""
-
-    rows: int
-    of: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class EvaluationState:
-    """The version that was evaluated last, the labels and rows it was evaluated on, and those there are now."""
-
-    model_version: str
-    evaluated_on: LabelsDigest
-    now: LabelsDigest
-
-
-@dataclass(frozen=True)
-class PlatformState:
-    """Everything the decision depends on. Partition keys sort in time order.
-
-    Attributes:
-        landed: digest of what a partition would be built from now, by partition key.
-        made: by name of a stage, the partitions that it made.
-        previous_key: the partition before each key that landed or is in Silver.
-        prod_version: the model version behind @prod.
-        silver_data_digest: of all Silver partitions, as a training would see them.
-        refused_on: the same digest when the latest candidate was refused, None where none was.
-        rescore_days: the partitions of how many of the latest days move to the present @prod version.
-        evaluation: of the latest version that was evaluated and is registered still, None where there is none.
-        prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
-        prod_problem: why the version behind @prod cannot score; empty where it can.
-        alerts_per_day: how many alerts analysts can look at on a day.
-        reviews_read: digest of the review files that were read; empty where there were none.
-        reviews_landed: digest of those that landed; empty where there are none.
-    """
-
-    landed: Mapping[str, InputDigest]
-    made: Mapping[str, Mapping[str, Made]]
-    previous_key: Mapping[str, str]
-    prod_version: str | None
-    silver_data_digest: str = ""
-    refused_on: str | None = None
-    rescore_days: int = 0
-    evaluation: EvaluationState | None = None
-    prod_taken_away: bool = False
-    prod_problem: str = ""
-    alerts_per_day: int = 100
-    reviews_read: str = ""
-    reviews_landed: str = ""
-
-    @property
-    def silver(self) -> Mapping[str, Made]:
-        """The built Silver partitions."""
-        return self.made.get("silver", {})
-
-    @property
-    def gold(self) -> Mapping[str, Made]:
-        """The scored partitions."""
-        return self.made.get("gold", {})
-
-
-@dataclass(frozen=True)
-class Due:
-    """One thing to do.
-
-    Attributes:
-        stage: name of the stage that does it.
-        key: the partition; empty where the stage has none.
-        why: the reason, in words.
-        cause: what of the state makes it due, as text; while that is the same, so is the need.
-        model_version: the version that scores or is evaluated. Where one is known before a partition is built, the run
-            that builds it scores it, too.
-        is_correction: only files landed for a partition that was made before. Nothing waits for it, since a feed may
-            correct for ever.
-    """
-
-    stage: str
-    key: str
-    why: str
-    cause: str
-    model_version: str = ""
-    is_correction: bool = False
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One kind of work, from what makes it due to the job that does it. Stages may share a job.
-
-    Attributes:
-        name: what code and people call it.
-        does: the job in a sentence.
-        job: name of the Dagster job.
-        assets: what of the job this stage materializes, by name.
-        due: what is due of it.
-        table: address of the table whose partitions it makes; empty where it has no partitions.
-        made_of: columns of that table that are constant in a partition and say what it was made of.
-        sensor: name of the sensor that requests it.
-        waits_for: stages of which nothing but corrections may be due, in flight or open, before a sensor requests this
-            one.
-        follows: the stage whose runs may go on with this one, for the same partitions.
-        goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
-    """
-
-    name: str
-    does: str
-    job: str
-    assets: tuple[str, ...]
-    due: Callable[[PlatformState], Iterable[Due]]
-    table: str = ""
-    made_of: tuple[str, ...] = ()
-    sensor: Literal["landed_partitions_sensor", "unscored_partitions_sensor"] = "unscored_partitions_sensor"
-    waits_for: tuple[str, ...] = ()
-    follows: str = ""
-    goes_on_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -262,6 +146,7 @@ def _due_history(state: PlatformState) -> Iterator[Due]:
 
 
 def _due_alerts(state: PlatformState) -> Iterator[Due]:
+    latest_day = day_of(max(state.gold, default=""))
     scored_anew = {item.key for item in _due_gold(state)}  # Whoever scores a partition makes its list as well.
     for key, scored in sorted(state.gold.items()):
         made = state.made.get("alerts", {}).get(key)
@@ -273,9 +158,9 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
             why = "its scores changed"
         elif made.of["alerts_per_day"] != state.alerts_per_day:
             why = f"alerts per day changed from {made.of['alerts_per_day']} to {state.alerts_per_day}"
-        else:
+        elif not (why := why_ranked_anew(state, key, made.of, latest_day)):
             continue
-        yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day}")
+        yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day} {why}")
     for key, made in sorted(state.made.get("alerts", {}).items()):
         if key not in state.gold and key not in scored_anew:
             yield Due("alerts", key, "its scores are gone", f"{made.of} gone")
@@ -381,7 +266,7 @@ STAGES: Final = (
         assets=("fraud_alerts",),
         due=_due_alerts,
         table="gold.alert_lists",
-        made_of=("silver_version", "model_version", "alerts_per_day"),
+        made_of=("silver_version", "model_version", "alerts_per_day", "ranker_version", "history_version"),
     ),
     Stage(
         name="reviews",
@@ -389,6 +274,14 @@ STAGES: Final = (
         job="review_job",
         assets=("alert_reviews",),
         due=_due_reviews,
+    ),
+    Stage(
+        name="ranker",
+        does="Learns from labels in which order alerts are looked at, and compares lists before it may order any.",
+        job="ranker_job",
+        assets=("fraud_alert_ranker",),
+        due=due_ranker,
+        waits_for=("silver", "gold", "history", "reviews"),
     ),
     Stage(
         name="evaluation",
@@ -405,7 +298,15 @@ STAGES: Final = (
         assets=("fraud_report",),
         due=_due_report,
         table="gold.fraud_report",
-        made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version", "reviews_version"),
+        made_of=(
+            "silver_version",
+            "model_version",
+            "alerts_per_day",
+            "ranker_version",
+            "history_version",
+            "evaluation_version",
+            "reviews_version",
+        ),
     ),
 )
 """All kinds of work, in the order in which they are done.

@@ -58,12 +58,13 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "fraud_isolation_forest": "model",
         "evaluation_metrics": "model",
         "prod_model": "model",
+        "fraud_alert_ranker": "model",
         "fraud_predictions": "gold",
         "fraud_alerts": "gold",
         "alert_reviews": "gold",
         "fraud_report": "gold",
     }
-    of_stages = {"silver", "landing", "training", "scoring", "history", "review", "report"}
+    of_stages = {"silver", "landing", "training", "scoring", "history", "review", "ranker", "report"}
     assert {job.name for job in definitions.jobs or []} == {f"{name}_job" for name in of_stages | {"maintenance"}}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
@@ -94,7 +95,13 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
-        "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
+        "fraud_alerts": {"silver_transactions_base", "fraud_predictions", "card_history"},
+        "fraud_alert_ranker": {
+            "silver_transactions_base",
+            "fraud_predictions",
+            "card_history",
+            "alert_reviews",
+        },
         "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
         "fraud_report": {"fraud_alerts", "alert_reviews", "evaluation_metrics"},
     }

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from fraud_assets.platform_state import Due, EvaluationState, Made, PlatformState
 from fraud_assets.run_requests import Request, requests
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
-from fraud_assets.staleness import STAGES, Due, EvaluationState, Made, PlatformState, decide
+from fraud_assets.staleness import STAGES, decide
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.platform import WITHOUT_HISTORY, WITHOUT_PAGES
 
@@ -369,7 +370,7 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    names = ["silver", "model", "gold", "history", "alerts", "reviews", "evaluation", "report"]
+    names = ["silver", "model", "gold", "history", "alerts", "reviews", "ranker", "evaluation", "report"]
     assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}

@@ -767,6 +767,9 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "gold.fraud_report",
         "model.evaluation_metrics",
         "model.promotions",
+        "model.ranker_metrics",
+        "model.ranker_promotions",
+        "model.ranker_trainings",
     ]
     for table in TABLES:
         assert table.partition_by in table.schema.names

@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from fraud_assets.platform_state import Made, PlatformState
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -21,7 +22,7 @@ from fraud_assets.resources.tables import (
 )
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
-from fraud_assets.staleness import Made, PlatformState, decide
+from fraud_assets.staleness import decide
 from fraud_assets_tests.platform import WITHOUT_HISTORY
 
 VERSIONS = ("input_version", "lookback_version", "tail_version", "silver_version")

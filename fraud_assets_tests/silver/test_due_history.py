@@ -2,9 +2,10 @@ import random
 from collections.abc import Iterable
 from datetime import date, timedelta
 
+from fraud_assets.platform_state import Made, PlatformState
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.history import HistoryDigest, earlier_digests, silver_digest
-from fraud_assets.staleness import STAGES, Made, PlatformState, decide
+from fraud_assets.staleness import STAGES, decide
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.test_staleness import LANDED, silver
 
