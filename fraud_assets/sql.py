@@ -39,25 +39,6 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def rows_digest(relation: str, columns: str, *, by: str = "") -> str:
-    """Return a query for the digest of a relation's rows by these columns, 32 hex digits, whatever the order of rows.
-
-    Each row is written as text, md5 makes it two 64-bit numbers, and their sums over all rows are digested with the
-    number of rows: Spark computes the same from the same functions. With a column `by` there is one for each value
-    of it that occurs, which stands before it.
-    """
-    group = f"{by}, " if by else ""
-    return f"""
-        SELECT {group}md5(concat_ws('-',
-            count(*),
-            coalesce(sum(('0x' || left(row_digest, 16))::UBIGINT), 0),
-            coalesce(sum(('0x' || right(row_digest, 16))::UBIGINT), 0)
-        ))
-        FROM (SELECT {group}md5(concat_ws(chr(31), {columns})) AS row_digest FROM {relation})
-        {f"GROUP BY {by}" if by else ""}
-        """
-
-
 def rows_as(con: "DuckDBPyConnection", query: str, schema: pa.Schema) -> pa.Table:
     """Return the answer of a query, which has `{}` where its columns belong, in exactly the columns of a schema."""
     columns = (f"{identifier(field.name)}::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in schema)

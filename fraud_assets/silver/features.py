@@ -21,7 +21,6 @@ from fraud_assets.partition_keys import bounds
 from fraud_assets.silver.contract import WINDOW
 from fraud_assets.silver.source import Source
 from fraud_assets.silver.windows import aggregate_windows
-from fraud_assets.sql import rows_digest
 
 EMPTY_TAIL: Final = "a4a03e336e7c2d5955bd36a03077729c"
 """The digest of no rows: what a partition without transactions in its last window hands on."""
@@ -171,7 +170,24 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _digest(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: datetime | None = None) -> str:
-    """Return a digest of a table's rows, or of those since a time, that does not depend on their order."""
-    rows = f"(FROM {table} WHERE $since IS NULL OR event_timestamp >= $since)"
-    [(digest,)] = con.execute(rows_digest(rows, columns), {"since": since}).fetchall()
+    """Return a digest of a table's rows, 32 hex digits, that does not depend on their order.
+
+    Each row is written as text, md5 makes it two 64-bit numbers, and their sums over all rows are digested
+    with the number of rows: Spark computes the same from the same functions.
+    """
+    [(digest,)] = con.execute(
+        f"""
+        SELECT md5(concat_ws('-',
+            count(*),
+            coalesce(sum(('0x' || left(row_digest, 16))::UBIGINT), 0),
+            coalesce(sum(('0x' || right(row_digest, 16))::UBIGINT), 0)
+        ))
+        FROM (
+            SELECT md5(concat_ws(chr(31), {columns})) AS row_digest
+            FROM {table}
+            WHERE $since IS NULL OR event_timestamp >= $since
+        )
+        """,
+        {"since": since},
+    ).fetchall()
     return digest
