@@ -28,13 +28,12 @@ from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.partition_keys import KEY_FORMATS
-from fraud_assets.platform_state import Stage
 from fraud_assets.resources.models.tracked_run import tracked_run
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import STAGES
+from fraud_assets.staleness import STAGES, Stage
 
 ASSETS = (
     raw_transactions,

@@ -1,11 +1,11 @@
-"""What a decision depends on, and what it says: the state of a platform, what is due, what a stage is. Values only.
+"""What `fraud_assets.staleness` decides from: everything that is on disk, at one moment, as values.
 
-What becomes of them is `fraud_assets.staleness`; read from disk they are by `fraud_assets.resources.state`.
+Read by `fraud_assets.resources.state`. Decides nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fraud_assets.model.known_labels import KnownLabels
 from fraud_assets.silver.build import InputDigest
@@ -91,58 +91,3 @@ class PlatformState:
     def gold(self) -> Mapping[str, Made]:
         """The scored partitions."""
         return self.made.get("gold", {})
-
-
-@dataclass(frozen=True)
-class Due:
-    """One thing to do.
-
-    Attributes:
-        stage: name of the stage that does it.
-        key: the partition; empty where the stage has none.
-        why: the reason, in words.
-        cause: what of the state makes it due, as text; while that is the same, so is the need.
-        model_version: the version that scores or is evaluated. Where one is known before a partition is built, the run
-            that builds it scores it, too.
-        is_correction: only files landed for a partition that was made before. Nothing waits for it, since a feed may
-            correct for ever.
-    """
-
-    stage: str
-    key: str
-    why: str
-    cause: str
-    model_version: str = ""
-    is_correction: bool = False
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One kind of work, from what makes it due to the job that does it. Stages may share a job.
-
-    Attributes:
-        name: what code and people call it.
-        does: the job in a sentence.
-        job: name of the Dagster job.
-        assets: what of the job this stage materializes, by name.
-        due: what is due of it.
-        table: address of the table whose partitions it makes; empty where it has no partitions.
-        made_of: columns of that table that are constant in a partition and say what it was made of.
-        sensor: name of the sensor that requests it.
-        waits_for: stages of which nothing but corrections may be due, in flight or open, before a sensor requests this
-            one.
-        follows: the stage whose runs may go on with this one, for the same partitions.
-        goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
-    """
-
-    name: str
-    does: str
-    job: str
-    assets: tuple[str, ...]
-    due: Callable[[PlatformState], Iterable[Due]]
-    table: str = ""
-    made_of: tuple[str, ...] = ()
-    sensor: Literal["landed_partitions_sensor", "unscored_partitions_sensor"] = "unscored_partitions_sensor"
-    waits_for: tuple[str, ...] = ()
-    follows: str = ""
-    goes_on_in: str = ""

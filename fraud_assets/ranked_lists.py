@@ -3,12 +3,12 @@
 A part of the decision in `fraud_assets.staleness` that the asset shares: both must agree which version orders a list.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fraud_assets.model.known_labels import days_between
 from fraud_assets.partition_keys import day_of
-from fraud_assets.platform_state import Due, Made, PlatformState
+from fraud_assets.platform_state import Made, PlatformState, RankerState
 from fraud_assets.silver.history import HistoryDigest, silver_digest
 
 
@@ -57,22 +57,17 @@ LEARNS_EVERY: Final = 7
 """Days of the feed after which a ranker learns anew: fraud changes by weeks, and a training takes half a minute."""
 
 
-def due_ranker(state: PlatformState) -> Iterator[Due]:
-    """Yield that a ranker is to learn, where there is something new to learn from."""
-    ranker = state.ranker
-    if ranker is None or ranker.labels.is_empty:
-        return
+def why_learn(ranker: RankerState) -> str:
+    """Return why a ranker is to learn; empty where there is nothing new to learn from, or not yet."""
+    if ranker.labels.is_empty:
+        return ""
     if ranker.learned is None:
-        why = "labels are known, and nothing has learnt from them yet"
-    else:
-        before, day = ranker.learned
-        arrived = ranker.labels._replace(feed="") != before._replace(feed="")
-        if ranker.labels == before:
-            return
-        if days_between(day, ranker.last_day) >= LEARNS_EVERY:
-            why = f"{LEARNS_EVERY} days or more since a ranker learnt from labels"
-        elif ranker.version is None and arrived:
-            why = "labels landed or alerts were reviewed since a ranker was refused"
-        else:
-            return
-    yield Due("ranker", "", why, str(ranker.labels))
+        return "labels are known, and nothing has learnt from them yet"
+    before, day = ranker.learned
+    if ranker.labels == before:
+        return ""
+    if days_between(day, ranker.last_day) >= LEARNS_EVERY:
+        return f"{LEARNS_EVERY} days or more since a ranker learnt from labels"
+    if ranker.version is None and ranker.labels._replace(feed="") != before._replace(feed=""):
+        return "labels landed or alerts were reviewed since a ranker was refused"
+    return ""

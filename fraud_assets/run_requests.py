@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from fraud_assets.digests import digest_lines
-from fraud_assets.platform_state import Due
+from fraud_assets.staleness import Due
 
 
 @dataclass(frozen=True)

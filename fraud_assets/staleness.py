@@ -7,11 +7,11 @@ one table, `STAGES`. No clock, no tables, no Dagster.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fraud_assets.partition_keys import day_of
-from fraud_assets.platform_state import Due, Made, PlatformState, Stage
-from fraud_assets.ranked_lists import due_ranker, why_ranked_anew
+from fraud_assets.platform_state import Made, PlatformState
+from fraud_assets.ranked_lists import why_learn, why_ranked_anew
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.history import HISTORY_DAYS, HistoryDigest, earlier_digests, silver_digest
@@ -25,6 +25,61 @@ PROD_TAKEN_AWAY: Final = (
     "`fraud-assets rollback` puts a version there"
 )
 """What a person is told who took `@prod` away in MLflow: a training would put a version there that nobody chose."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """One thing to do.
+
+    Attributes:
+        stage: name of the stage that does it.
+        key: the partition; empty where the stage has none.
+        why: the reason, in words.
+        cause: what of the state makes it due, as text; while that is the same, so is the need.
+        model_version: the version that scores or is evaluated. Where one is known before a partition is built, the run
+            that builds it scores it, too.
+        is_correction: only files landed for a partition that was made before. Nothing waits for it, since a feed may
+            correct for ever.
+    """
+
+    stage: str
+    key: str
+    why: str
+    cause: str
+    model_version: str = ""
+    is_correction: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of work, from what makes it due to the job that does it. Stages may share a job.
+
+    Attributes:
+        name: what code and people call it.
+        does: the job in a sentence.
+        job: name of the Dagster job.
+        assets: what of the job this stage materializes, by name.
+        due: what is due of it.
+        table: address of the table whose partitions it makes; empty where it has no partitions.
+        made_of: columns of that table that are constant in a partition and say what it was made of.
+        sensor: name of the sensor that requests it.
+        waits_for: stages of which nothing but corrections may be due, in flight or open, before a sensor requests this
+            one.
+        follows: the stage whose runs may go on with this one, for the same partitions.
+        goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
+    """
+
+    name: str
+    does: str
+    job: str
+    assets: tuple[str, ...]
+    due: Callable[[PlatformState], Iterable[Due]]
+    table: str = ""
+    made_of: tuple[str, ...] = ()
+    sensor: Literal["landed_partitions_sensor", "unscored_partitions_sensor"] = "unscored_partitions_sensor"
+    waits_for: tuple[str, ...] = ()
+    follows: str = ""
+    goes_on_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +226,11 @@ def _due_reviews(state: PlatformState) -> Iterator[Due]:
         yield Due("reviews", "", "files of reviews landed or changed", state.reviews_landed or "none")
 
 
+def _due_ranker(state: PlatformState) -> Iterator[Due]:
+    if state.ranker is not None and (why := why_learn(state.ranker)):
+        yield Due("ranker", "", why, str(state.ranker.labels))
+
+
 def _due_report(state: PlatformState) -> Iterator[Due]:
     not_yet = {item.key for due in (_due_silver, _due_gold, _due_alerts) for item in due(state)}
     # A partition of which every row was refused has no scores: its page says so.
@@ -280,7 +340,7 @@ STAGES: Final = (
         does="Learns from labels in which order alerts are looked at, and compares lists before it may order any.",
         job="ranker_job",
         assets=("fraud_alert_ranker",),
-        due=due_ranker,
+        due=_due_ranker,
         waits_for=("silver", "gold", "history", "reviews"),
     ),
     Stage(

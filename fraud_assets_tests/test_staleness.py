@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from fraud_assets.platform_state import Due, EvaluationState, Made, PlatformState
+from fraud_assets.platform_state import EvaluationState, Made, PlatformState
 from fraud_assets.run_requests import Request, requests
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
-from fraud_assets.staleness import STAGES, decide
+from fraud_assets.staleness import STAGES, Due, decide
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.platform import WITHOUT_HISTORY, WITHOUT_PAGES
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from fraud_assets.assets.partition_runs import FIRST_PARTITION_TAG, LAST_PARTITION_TAG, MODEL_VERSION_TAG
-from fraud_assets.platform_state import Stage
 from fraud_assets.run_requests import Request
-from fraud_assets.staleness import with_following
+from fraud_assets.staleness import Stage, with_following
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

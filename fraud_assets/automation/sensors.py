@@ -13,14 +13,13 @@ import dagster as dg
 from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.dead_runs import dead_runs_sensor
 from fraud_assets.automation.jobs import job_and_selection, job_assets, jobs_of, run_tags
-from fraud_assets.platform_state import Due, Stage
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.state import read_state
 from fraud_assets.run_requests import Request, requests
-from fraud_assets.staleness import decide
+from fraud_assets.staleness import Due, Stage, decide
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

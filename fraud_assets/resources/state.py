@@ -6,7 +6,7 @@ from fraud_assets.digests import DIGITS, digest_lines
 from fraud_assets.model.known_labels import KnownLabels, fed_until
 from fraud_assets.model.promotion import prod_after
 from fraud_assets.partition_keys import day_of, previous_key
-from fraud_assets.platform_state import EvaluationState, Made, PlatformState, RankerState, Stage
+from fraud_assets.platform_state import EvaluationState, Made, PlatformState, RankerState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -21,7 +21,7 @@ from fraud_assets.resources.tables import (
     TABLES,
 )
 from fraud_assets.silver.labels import LabelsDigest, LateLabels, labels_digest, read_labels
-from fraud_assets.staleness import SILVER, STAGES
+from fraud_assets.staleness import SILVER, STAGES, Stage
 
 
 def read_state(
