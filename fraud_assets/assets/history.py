@@ -18,7 +18,8 @@ from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import Lake, batches
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.tables import CARD_HISTORY, PARTITION_BUILDS, SILVER_TRANSACTIONS
+from fraud_assets.resources.state import silver_states
+from fraud_assets.resources.tables import CARD_HISTORY, SILVER_TRANSACTIONS
 from fraud_assets.silver.history import (
     HISTORY_FEATURES,
     HistoryDigest,
@@ -28,6 +29,7 @@ from fraud_assets.silver.history import (
     keep_card_sums,
     make_history,
     seen_from,
+    silver_digest,
 )
 
 _SLICE_ROWS: Final = 1_000_000
@@ -53,32 +55,32 @@ def card_history(
     before, and whether the product is new to it.
     """
     grain = landing_zone.source.partitions.grain
-    silver_rows = {
-        key: state["silver_rows"] for key, state in lake.partition_states(PARTITION_BUILDS, ("silver_rows",)).items()
-    }
-    summed: dict[str, tuple[str, str]] = {}
+    silver = silver_states(lake)
+    handed_on: dict[str, str] = {}
 
     def make(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
-        known = [key for key in keys if key in silver_rows]
+        known = [key for key in keys if key in silver]
         made: dict[str, PartitionMade | FraudAssetsError] = {
             key: PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
             for key in keys
-            if key not in silver_rows
+            if key not in silver
         }
         if not known:
             return made
         version = lake.version(SILVER_TRANSACTIONS)
         # Of the slice before only what this one looks back on stays, and nothing of this one where it is tried again.
         keep_card_sums(connection, known[0])
-        kept = {key: summed[key] for key in seen_from(known[0], summed)}
-        wanted = {*known, *(other for key in known for other in seen_from(key, silver_rows))}
+        kept = {key: handed_on[key] for key in seen_from(known[0], handed_on)}
+        wanted = {*known, *(other for key in known for other in seen_from(key, silver))}
         added = lake.select(SILVER_TRANSACTIONS, keys=wanted - set(kept), version=version)
-        summed.clear()
-        summed.update(kept | add_card_sums(connection, added))
-        handed_on = {key: told for key, (_, told) in summed.items()}
+        handed_on.clear()
+        handed_on.update(kept | add_card_sums(connection, added))
         earlier = earlier_digests(handed_on, known)
         versions = {
-            key: HistoryDigest(own, str(earlier[key])) if key in earlier else None for key, (own, _) in summed.items()
+            key: HistoryDigest(silver_digest(silver[key].of["input_version"]), str(earlier[key]))
+            if key in earlier
+            else None
+            for key in handed_on
         }
         rows = lake.select(SILVER_TRANSACTIONS, keys=known, version=version)
         make_history(connection, grain, rows, versions, handed_on)
@@ -89,7 +91,9 @@ def card_history(
 
     with lake.connect() as connection:
         create_card_sums(connection)
-        cut = slices(sorted(context.partition_keys), lambda key: silver_rows.get(key, 0), most=_SLICE_ROWS)
+        cut = slices(
+            sorted(context.partition_keys), lambda key: silver[key].rows if key in silver else 0, most=_SLICE_ROWS
+        )
         yield from materialize_slices(context, cut, make)
 
 

@@ -134,11 +134,11 @@ def create_card_sums(con: DuckDBPyConnection) -> None:
     )
 
 
-def add_card_sums(con: DuckDBPyConnection, silver: str) -> dict[str, tuple[str, str]]:
+def add_card_sums(con: DuckDBPyConnection, silver: str) -> dict[str, str]:
     """Add the sums of a relation of Silver rows, of partitions that are not summed yet.
 
-    Returns of each partition `silver_digest` and what it hands on. Log amounts are summed in millionths, as integers:
-    a sum is the same whatever the order of the rows.
+    Returns of each partition the digest of what it hands on. Log amounts are summed in millionths, as integers: a sum
+    is the same whatever the order of the rows.
     """
     con.execute(
         f"""
@@ -154,9 +154,8 @@ def add_card_sums(con: DuckDBPyConnection, silver: str) -> dict[str, tuple[str, 
         """
     )
     con.execute("INSERT INTO card_sums FROM added_sums")
-    inputs = con.execute(f"SELECT partition_key, min(input_version) FROM {silver} GROUP BY ALL").fetchall()
     # As a Silver partition's digests are made (`features`): sums of md5s, whatever the order of the rows.
-    of_partition = dict(
+    handed_on = dict(
         con.execute(
             f"""
             SELECT
@@ -172,7 +171,7 @@ def add_card_sums(con: DuckDBPyConnection, silver: str) -> dict[str, tuple[str, 
         ).fetchall()
     )
     con.execute("DROP TABLE added_sums")
-    return {key: (silver_digest(version), of_partition[key]) for key, version in inputs}
+    return handed_on
 
 
 def keep_card_sums(con: DuckDBPyConnection, key: str) -> None:

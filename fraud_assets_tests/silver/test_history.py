@@ -74,7 +74,7 @@ def history(
     silver = as_relation(con, rows, grain)
     keys = sorted({key_of(row.at, grain) for row in rows})
     create_card_sums(con)
-    summed: dict[str, tuple[str, str]] = {}
+    summed: dict[str, str] = {}
     found: dict[str, tuple[Any, ...]] = {}
     versions: dict[str, tuple[str, str]] = {}
     for first in range(0, len(keys), most):
@@ -83,13 +83,10 @@ def history(
         summed = {key: summed[key] for key in seen_from(part[0], summed)}
         added = sorted({*part, *(key for one in part for key in seen_from(one, keys))} - {*summed})
         summed |= add_card_sums(con, f"(FROM {silver} WHERE partition_key IN {tuple(added)!r})".replace(",)", ")"))
-        handed_on = {key: told for key, (_, told) in summed.items()}
-        earlier = earlier_digests(handed_on, part)
-        digests = {
-            key: HistoryDigest(own, str(earlier[key])) if key in earlier else None for key, (own, _) in summed.items()
-        }
+        earlier = earlier_digests(summed, part)
+        digests = {key: HistoryDigest("own", str(earlier[key])) if key in earlier else None for key in summed}
         listed = f"(FROM {silver} WHERE partition_key IN {tuple(part)!r})".replace(",)", ")")
-        make_history(con, grain, listed, digests, handed_on)
+        make_history(con, grain, listed, digests, summed)
         names = [name for name, *_ in con.execute("DESCRIBE card_history").fetchall()]
         assert names == HISTORY_SCHEMA.names
         for id_, *values, version, told_on, key in con.execute("FROM card_history").fetchall():
