@@ -67,6 +67,7 @@ class Stage:
             one.
         follows: the stage whose runs may go on with this one, for the same partitions.
         goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
+        priority: of its runs in Dagster's queue; higher ones are launched first.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Stage:
     waits_for: tuple[str, ...] = ()
     follows: str = ""
     goes_on_in: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -318,6 +320,7 @@ STAGES: Final = (
         table="silver.card_history",
         made_of=("history_version", "handed_on_version"),
         waits_for=("gold",),
+        priority=-1,
     ),
     Stage(
         name="alerts",
@@ -342,6 +345,7 @@ STAGES: Final = (
         assets=("fraud_alert_ranker",),
         due=_due_ranker,
         waits_for=("silver", "gold", "history", "reviews"),
+        priority=-1,
     ),
     Stage(
         name="evaluation",
@@ -367,6 +371,7 @@ STAGES: Final = (
             "evaluation_version",
             "reviews_version",
         ),
+        priority=-1,
     ),
 )
 """All kinds of work, in the order in which they are done.
