@@ -94,7 +94,7 @@ def build_with_spark(
         if not landed[key]:
             made.refused[key] = landing_zone.nothing_landed(key)
     with spill_folder(Path(lake.data_dir)) as scratch:
-        feed = Feed(landing_zone.source, tuple(keys), scratch, memory)
+        feed = Feed(landing_zone.source.model_dump_json(), tuple(keys), scratch, memory)
         inputs = {number: landing_zone.input_digest(landed[key]) for number, key in enumerate(keys)}
         _Build(jobs, lake, feed, landed, inputs, made, bucket_rows).run()
     return made

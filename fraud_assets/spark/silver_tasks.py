@@ -7,6 +7,7 @@ windows are made. In which order, and what becomes of the reports, is `silver`'s
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,11 +64,17 @@ Constants = Mapping[int, Mapping[str, str]]
 class Feed:
     """What every task of a Silver build knows: the partitions, by whose numbers rows are marked, and where to write."""
 
-    source: Source
+    source_text: str
+    """The source as JSON: a worker makes one source of it, and knows its expressions for all its tasks."""
     keys: tuple[str, ...]
     scratch: str
     memory: str
     """What DuckDB may use in a task."""
+
+    @property
+    def source(self) -> Source:
+        """The feed's source."""
+        return _source(self.source_text)
 
     @property
     def lasts(self) -> timedelta:
@@ -77,6 +84,11 @@ class Feed:
     def start(self, key_no: int) -> datetime:
         """The first instant of a partition."""
         return bounds(self.keys[key_no], self.source.partitions.grain)[0]
+
+
+@lru_cache(maxsize=4)
+def _source(text: str) -> Source:
+    return Source.model_validate_json(text)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -162,14 +163,13 @@ def by_value(module: Any) -> None:
 
 def executors() -> list[int]:
     """The processes of the executors that descend from this one."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     parents, found = {}, []
-    for line in listed.splitlines():
-        process, parent, arguments = line.split(maxsplit=2)
-        parents[int(process)] = int(parent)
-        found += (
-            [int(process)] if "CoarseGrainedExecutorBackend" in arguments and "java" in arguments.split()[0] else []
-        )
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"executor.CoarseGrainedExecutorBackend" in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
 
     def is_ours(process: int) -> bool:
         return process == os.getpid() or (process in parents and is_ours(parents[process]))
@@ -205,9 +205,9 @@ def test_a_task_that_fails_names_the_reason_and_leaves_every_table_as_it_was(
 
     class Fails(SparkJobs):
         def each(self, name: str, todo: Any, task: Callable) -> list[dict[str, Any]]:
-            return super().each(name, todo, slow.fail if name == "write quarantine" else task)
+            return super().each(name, todo, slow.fail if name == "write Silver" else task)
 
-    with pytest.raises(SparkJobError, match=r"could not write quarantine.*the disk of this executor is full"):
+    with pytest.raises(SparkJobError, match=r"could not write Silver.*the disk of this executor is full"):
         list(Producer(scored_platform.platform, Fails(session)).do_due())
 
     assert scored_platform.lake.version(SILVER_TRANSACTIONS) == version
