@@ -52,7 +52,9 @@ def land_something(platform: TestPlatform, chance: random.Random) -> None:
     made.rename(made.with_name(f"{chance.randrange(10**9)}.csv"))
 
 
-def test_a_kill_at_a_random_point_of_many_batches_changes_nothing(scored_platform: TestPlatform, tmp_path: Path) -> None:
+def test_a_kill_at_a_random_point_of_many_batches_changes_nothing(
+    scored_platform: TestPlatform, tmp_path: Path
+) -> None:
     require_cluster()
     platform, chance = scored_platform, random.Random(11)
     kills = sorted(chance.sample(range(3, BATCHES - 3), KILLS))
