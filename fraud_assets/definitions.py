@@ -33,6 +33,7 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
+from fraud_assets.spark.session import spark_options
 from fraud_assets.staleness import STAGES, Stage
 
 ASSETS = (
@@ -107,6 +108,7 @@ def build_definitions(
             "alerts_per_day": settings.alerts_per_day,
             "ranks_by_labels": settings.rank_by_labels,
             "label_delay_days": settings.label_delay_days,
+            "spark": spark_options(settings),
             "quarantine_limit": settings.quarantine_limit,
             **(resources or {}),
         },

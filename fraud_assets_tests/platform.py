@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -48,6 +48,7 @@ class TestPlatform:
     alerts_per_day: int = 100
     label_delay_days: int = 7
     rank_by_labels: bool = True
+    engine: Literal["duckdb", "spark"] = "duckdb"
 
     @cached_property
     def settings(self) -> Settings:
@@ -59,6 +60,7 @@ class TestPlatform:
             alerts_per_day=self.alerts_per_day,
             label_delay_days=self.label_delay_days,
             rank_by_labels=self.rank_by_labels,
+            engine=self.engine,
             MLFLOW_TRACKING_URI=self.tracking_uri,
             MLFLOW_REGISTRY_URI=None,
         )
