@@ -64,9 +64,8 @@ def why_learn(ranker: RankerState) -> str:
     if ranker.learned is None:
         return "labels are known, and nothing has learnt from them yet"
     before, day = ranker.learned
-    if ranker.labels == before:
-        return ""
-    if days_between(day, ranker.last_day) >= LEARNS_EVERY:
+    # Where labels stopped nothing is new, and the ranker is looked at all the same: it may have to go.
+    if days_between(day, ranker.last_day) >= LEARNS_EVERY and (ranker.labels != before or ranker.version is not None):
         return f"{LEARNS_EVERY} days or more since a ranker learnt from labels"
     if ranker.version is None and ranker.labels._replace(feed="") != before._replace(feed=""):
         return "labels landed or alerts were reviewed since a ranker was refused"

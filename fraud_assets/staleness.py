@@ -230,7 +230,7 @@ def _due_reviews(state: PlatformState) -> Iterator[Due]:
 
 def _due_ranker(state: PlatformState) -> Iterator[Due]:
     if state.ranker is not None and (why := why_learn(state.ranker)):
-        yield Due("ranker", "", why, str(state.ranker.labels))
+        yield Due("ranker", "", why, f"{state.ranker.labels} {state.ranker.last_day}")
 
 
 def _due_report(state: PlatformState) -> Iterator[Due]:

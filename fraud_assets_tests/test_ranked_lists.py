@@ -97,6 +97,10 @@ def test_which_ranker_orders_a_list(
         ({}, None),  # nothing is known
         ({"labels": LABELS}, "labels are known, and nothing has learnt from them yet"),
         ({"labels": LABELS, "learned": (LABELS, "2025-12-01")}, None),  # the very same
+        (
+            {"labels": LABELS, "learned": (LABELS, "2025-12-01"), "version": "1"},  # they stopped, and one ranks
+            "7 days or more since a ranker learnt from labels",
+        ),
         ({"labels": LABELS, "learned": (LABELS._replace(feed="f"), "2026-01-01")}, None),  # six days, the feed's alone
         (
             {"labels": LABELS, "learned": (LABELS._replace(feed="f"), "2025-12-31")},
