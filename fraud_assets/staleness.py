@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fraud_assets.partition_keys import day_of
+from fraud_assets.platform_state import Made, PlatformState
+from fraud_assets.silver.adoption import is_adopted
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
-from fraud_assets.silver.labels import LabelsDigest
 
 REPORTED_DAYS: Final = 31
 """The latest days of which a report is made by itself: a month. Whoever lands years at once does not wait for pages
@@ -23,68 +24,6 @@ PROD_TAKEN_AWAY: Final = (
     "`fraud-assets rollback` puts a version there"
 )
 """What a person is told who took `@prod` away in MLflow: a training would put a version there that nobody chose."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A partition as a stage left it: its rows, and by column what all of them were made of."""
-
-    rows: int
-    of: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class EvaluationState:
-    """The version that was evaluated last, the labels and rows it was evaluated on, and those there are now."""
-
-    model_version: str
-    evaluated_on: LabelsDigest
-    now: LabelsDigest
-
-
-@dataclass(frozen=True)
-class PlatformState:
-    """Everything the decision depends on. Partition keys sort in time order.
-
-    Attributes:
-        landed: digest of what a partition would be built from now, by partition key.
-        made: by name of a stage, the partitions that it made.
-        previous_key: the partition before each key that landed or is in Silver.
-        prod_version: the model version behind @prod.
-        silver_data_digest: of all Silver partitions, as a training would see them.
-        refused_on: the same digest when the latest candidate was refused, None where none was.
-        rescore_days: the partitions of how many of the latest days move to the present @prod version.
-        evaluation: of the latest version that was evaluated and is registered still, None where there is none.
-        prod_taken_away: whether a version was behind @prod once, none is, and there are versions to choose from.
-        prod_problem: why the version behind @prod cannot score; empty where it can.
-        alerts_per_day: how many alerts analysts can look at on a day.
-        reviews_read: digest of the review files that were read; empty where there were none.
-        reviews_landed: digest of those that landed; empty where there are none.
-    """
-
-    landed: Mapping[str, InputDigest]
-    made: Mapping[str, Mapping[str, Made]]
-    previous_key: Mapping[str, str]
-    prod_version: str | None
-    silver_data_digest: str = ""
-    refused_on: str | None = None
-    rescore_days: int = 0
-    evaluation: EvaluationState | None = None
-    prod_taken_away: bool = False
-    prod_problem: str = ""
-    alerts_per_day: int = 100
-    reviews_read: str = ""
-    reviews_landed: str = ""
-
-    @property
-    def silver(self) -> Mapping[str, Made]:
-        """The built Silver partitions."""
-        return self.made.get("silver", {})
-
-    @property
-    def gold(self) -> Mapping[str, Made]:
-        """The scored partitions."""
-        return self.made.get("gold", {})
 
 
 @dataclass(frozen=True)
@@ -194,7 +133,7 @@ def _scoring_version(state: PlatformState, prod: str) -> Callable[[str], str]:
 
 
 def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | None:
-    if built is None:
+    if built is None or is_adopted(built.of["input_version"]):
         return "landed, not built yet"
     if built.of["input_version"] != str(landed):
         words = {"files": _FILES, "source": "source file", "contract": "feature contract"}
@@ -207,6 +146,11 @@ def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | Non
 def _changed(before: Any, now: Any, words: Mapping[str, str]) -> str:
     """Name the parts of a digest that differ."""
     return " and ".join(word for part, word in words.items() if getattr(before, part) != getattr(now, part))
+
+
+def _due_adoption(state: PlatformState) -> Iterator[Due]:
+    for key in sorted(state.foreign.keys() - state.landed.keys()):  # What landed is the truth, and is built.
+        yield Due("adoption", key, "something else wrote its Silver rows", state.foreign[key])
 
 
 def _due_model(state: PlatformState) -> Iterator[Due]:
@@ -323,12 +267,20 @@ SILVER: Final = Stage(
 STAGES: Final = (
     SILVER,
     Stage(
+        name="adoption",
+        does="Compares Silver that something else wrote with the feature contract, and takes it as it is.",
+        job="silver_job",
+        assets=("silver_transactions_base",),
+        due=_due_adoption,
+        sensor="landed_partitions_sensor",
+    ),
+    Stage(
         name="model",
         does="Trains a model, evaluates it on later data and puts it behind @prod if it passes.",
         job="training_job",
         assets=("fraud_isolation_forest", "evaluation_metrics", "prod_model"),
         due=_due_model,
-        waits_for=("silver",),
+        waits_for=("silver", "adoption"),
     ),
     Stage(
         name="gold",

@@ -12,6 +12,7 @@ import dagster as dg
 from fraud_assets.automation.foreground import Ended, run_due
 from fraud_assets.console import status_of
 from fraud_assets.definitions import ASSETS, build_definitions
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -19,7 +20,7 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import Table
 from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
-from fraud_assets.staleness import STAGES, Plan, PlatformState, Stage, decide
+from fraud_assets.staleness import STAGES, Plan, Stage, decide
 
 FIRST_DAY = date(2026, 1, 1)
 

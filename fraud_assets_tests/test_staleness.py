@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from fraud_assets.platform_state import EvaluationState, Made, PlatformState
 from fraud_assets.run_requests import Request, requests
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
-from fraud_assets.staleness import STAGES, Due, EvaluationState, Made, PlatformState, decide
+from fraud_assets.staleness import STAGES, Due, decide
 from fraud_assets_tests.depth import cases
 
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
@@ -75,6 +76,26 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             {"silver": {}, "gold": {}},
             [("silver", "2026-01-05", "landed, not built yet", "1")],
             id="a landed day is built",
+        ),
+        pytest.param(
+            {"landed": {}, "silver": {}, "gold": {}, "foreign": {"2026-01-05": "f"}},
+            [("adoption", "2026-01-05", "something else wrote its Silver rows", "")],
+            id="rows that something else wrote",
+        ),
+        pytest.param(
+            {"silver": {}, "foreign": {"2026-01-05": "f"}},
+            [("silver", "2026-01-05", "landed, not built yet", "1")],
+            id="something else wrote over what landed",
+        ),
+        pytest.param(
+            {"silver": {"2026-01-05": silver(input_version="f", lookback_version="")}},
+            [("silver", "2026-01-05", "landed, not built yet", "1")],
+            id="files landed for an adopted day",
+        ),
+        pytest.param(
+            {"landed": {}, "silver": {"2026-01-05": silver(input_version="f", lookback_version="")}},
+            [],
+            id="an adopted day is never built",
         ),
         pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(files="FILES")}},
@@ -367,7 +388,7 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    names = ["silver", "model", "gold", "alerts", "reviews", "evaluation", "report"]
+    names = ["silver", "adoption", "model", "gold", "alerts", "reviews", "evaluation", "report"]
     assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}

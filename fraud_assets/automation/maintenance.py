@@ -18,13 +18,14 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from fraud_assets.automation.notifications import CHECK_KEYS, ENDED, ended_run
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import READER_DATABASE, Lake
 from fraud_assets.resources.models.registry import RUN_TAG
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.reader_views import published
 from fraud_assets.resources.table_maintenance import TableMaintained, maintain_table
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS, TABLES
-from fraud_assets.staleness import PlatformState, decide
+from fraud_assets.staleness import decide
 
 _PAGE: Final = 1_000
 """Events read from Dagster's records at a time."""
@@ -108,10 +109,9 @@ def _forgettable(
     versions = platform.model_registry.versions().values()
     telling = {*_latest_runs(instance), *(tags[RUN_TAG] for tags in versions if RUN_TAG in tags)}
     due = {(item.stage, item.key) for item in decide(state, platform.stages).due}
-    keys = sorted({*state.landed, *state.silver})
 
     def waits(run: dg.DagsterRun) -> bool:
-        was = ended_run(run, platform.stages, keys)
+        was = ended_run(run, platform.stages, state.keys)
         return was.failed and bool(due & {(stage, key) for stage in was.stages for key in was.keys})
 
     return [run for run in ended if run.run_id not in telling and not waits(run)]

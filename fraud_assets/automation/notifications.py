@@ -23,13 +23,14 @@ from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.landing_zone import Landing
 from fraud_assets.resources.models.promotions import decisions
 from fraud_assets.resources.notified import Notified
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, PROMOTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.accounting import shares_over_limit
-from fraud_assets.staleness import PlatformState, Stage, decide
+from fraud_assets.staleness import Stage, decide
 
 SENSOR: Final = "notifications_sensor"
 
@@ -150,9 +151,8 @@ class Watch:
         return datetime.fromtimestamp(max(filter(None, times), default=0.0), tz=UTC), error
 
     def _runs(self, state: PlatformState) -> list[EndedRun]:
-        keys = sorted({*state.landed, *state.silver})
         late = self.instance.get_runs(dg.RunsFilter(statuses=ENDED), limit=_LATE_RUNS)
-        return [ended_run(run, self.platform.stages, keys) for run in late]
+        return [ended_run(run, self.platform.stages, state.keys) for run in late]
 
     def _failed_checks(self) -> Mapping[str, str]:
         """Return what the checks say that found an error when they ran last: Dagster fails no run for them."""

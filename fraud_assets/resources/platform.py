@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import Landing, LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -11,7 +12,7 @@ from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import STAGES, PlatformState, Stage
+from fraud_assets.staleness import STAGES, Stage
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
+from fraud_assets.platform_state import EvaluationState, Made, PlatformState
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
-from fraud_assets.staleness import REPORTED_DAYS, EvaluationState, Made, PlatformState, decide
+from fraud_assets.staleness import REPORTED_DAYS, decide
 
 LANDED = InputDigest("files", "source", "contract")
 LABELS = LabelsDigest("labels", "days")
