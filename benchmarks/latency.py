@@ -1,4 +1,4 @@
-"""How long a landed file takes until a reader sees its scores: real `dagster dev`, real landings, one after the other.
+"""How long a landed file takes until a reader sees its scores: real `dagster dev`, real landings, each of them alone.
 
     python -m benchmarks.latency [landings]
 
@@ -24,6 +24,7 @@ from typing import Final
 import dagster as dg
 import duckdb
 
+from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.reader_views import READER_DATABASE
 from fraud_assets.simulator.writing import write_day
 
@@ -55,12 +56,12 @@ def _daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
         try:
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=60)
+            os.killpg(process.pid, signal.SIGKILL)  # it may wait for runs for longer than anybody waits for it
+            process.wait()
 
 
 def measure(landings: int = LANDINGS) -> list[Landing]:
-    """Land so many days, each once the one before is visible, and return what each took."""
+    """Land so many days, each once all that the one before made due is done, and return what each took."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         (folder / "home").mkdir()
@@ -73,14 +74,16 @@ def measure(landings: int = LANDINGS) -> list[Landing]:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
             "DAGSTER_HOME": str(folder / "home"),
         }
-        days = [FIRST_DAY + timedelta(days=n) for n in range(SCORED_DAYS + landings)]
+        days = [FIRST_DAY + timedelta(days=n) for n in range(SCORED_DAYS + 1 + landings)]
         for day in days[:SCORED_DAYS]:
             write_day(day, folder / "data" / "landing", rows_per_day=ROWS_PER_DAY)
         command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         with _daemon(folder, environment), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
             _wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
-            return [_land(folder, instance, day) for day in days[SCORED_DAYS:]]
+            # The first waits for the daemon.
+            _, *measured = [_land(folder, instance, day) for day in days[SCORED_DAYS:]]
+            return measured
 
 
 def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
@@ -90,8 +93,22 @@ def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
     time.sleep(_LOOK_SECONDS)  # longer than a file's clock is coarse: the rename is seen to be one
     aside.rename(target)
     landed = time.time()
-    _wait(folder / "dev.log", lambda: _is_scored(folder / "data" / READER_DATABASE, day.isoformat()), f"{day} in Gold")
+    database, seen = folder / "data" / READER_DATABASE, [0]
+
+    def is_scored() -> bool:
+        """Look only into a database that is another one than last time: looking takes a core from what is measured."""
+        published = database.stat().st_ino
+        is_new, seen[0] = published != seen[0], published
+        return is_new and _is_scored(database, day.isoformat())
+
+    _wait(folder / "dev.log", is_scored, f"{day} in Gold")
     visible = time.time()
+    page = folder / "data" / "reports" / f"{day}.html"
+    _wait(
+        folder / "dev.log",
+        lambda: page.exists() and not instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT), limit=1),
+        f"page of {day}",
+    )
     [record, *_] = instance.get_run_records(dg.RunsFilter(job_name="landing_job"), limit=1)
     stats = instance.get_run_stats(record.dagster_run.run_id)
     return Landing(

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -92,22 +93,22 @@ async def _load(port: int, rate: int, seconds: float, request: Callable[[], byte
 
     def is_free(connection: _Connection, status: int) -> None:
         nonlocal failed
-        took.append(loop.time() - planned.pop(connection))
+        took.append(perf_counter() - planned.pop(connection))  # the loop's own clock counts milliseconds
         failed += status != 200
         send(connection, *waiting.popleft()) if waiting else free.append(connection)
 
     for _ in range(CONNECTIONS):
         _, connection = await loop.create_connection(lambda: _Connection(is_free), "127.0.0.1", port)
         free.append(connection)
-    start = loop.time() + 0.1
+    start = perf_counter() + 0.1
     for number in range(int(rate * seconds)):
         at = start + number / rate
         body = request()
-        while (left := at - loop.time()) > 0:
+        while (left := at - perf_counter()) > 0:
             await asyncio.sleep(left - 0.002 if left > 0.003 else 0)  # the loop's own timers are too coarse
         send(free.popleft(), at, body) if free else waiting.append((at, body))
-    until = loop.time() + 10
-    while (planned or waiting) and loop.time() < until:
+    until = perf_counter() + 10
+    while (planned or waiting) and perf_counter() < until:
         await asyncio.sleep(0.01)
     failed += len(planned) + len(waiting)
     for connection in [*free, *planned]:

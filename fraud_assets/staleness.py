@@ -66,6 +66,7 @@ class Stage:
             one.
         follows: the stage whose runs may go on with this one, for the same partitions.
         goes_on_in: name of the job whose runs go on with the stages that follow; empty where none does.
+        priority: of its runs in Dagster's queue; higher ones are launched first.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage:
     waits_for: tuple[str, ...] = ()
     follows: str = ""
     goes_on_in: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -324,6 +326,7 @@ STAGES: Final = (
         due=_due_report,
         table="gold.fraud_report",
         made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version", "reviews_version"),
+        priority=-1,
     ),
 )
 """All kinds of work, in the order in which they are done.

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets_tests.platform import TestPlatform
 
 # Two busy cores make any deadline a coin toss; what a test proves does not depend on its speed.
@@ -38,9 +39,24 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema, made once: an empty sqlite file costs seconds of migrations."""
+    data_dir = tmp_path_factory.mktemp("migrated")
+    database = data_dir / "mlflow" / "mlflow.db"
+    registry = ModelRegistry(
+        source_name="simulated", tracking_uri=f"sqlite:///{database}", data_dir=str(data_dir), model_name="none"
+    )
+    registry._client()
+    return database
+
+
 @pytest.fixture
-def make_platform(tmp_path: Path, instance: dg.DagsterInstance) -> Callable[..., TestPlatform]:
-    """Make an empty platform on a temporary directory."""
+def make_platform(tmp_path: Path, instance: dg.DagsterInstance, migrated_database: Path) -> Callable[..., TestPlatform]:
+    """Make a platform on a temporary directory, in which there is nothing but MLflow's empty tables."""
+    mlflow = tmp_path / "data" / "mlflow"
+    mlflow.mkdir(parents=True)
+    shutil.copy(migrated_database, mlflow)
     return lambda **options: TestPlatform(tmp_path / "data", instance, **options)
 
 

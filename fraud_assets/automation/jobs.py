@@ -12,6 +12,9 @@ from fraud_assets.staleness import Stage, with_following
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+PRIORITY_TAG = "dagster/priority"
+# As Dagster's documentation names it; `dagster_home/dagster.yaml` bounds the runs that have it.
+
 retraining_schedule = dg.ScheduleDefinition(
     name="retraining_schedule",
     job_name="training_job",
@@ -36,13 +39,19 @@ def job_assets(stages: Iterable[Stage]) -> dict[str, list[dg.AssetKey]]:
 
 def build_jobs(stages: Iterable[Stage]) -> "list[UnresolvedAssetJobDefinition]":
     """Return the jobs of the stages; one that several share is described by the first of them."""
-    stages, does = tuple(stages), dict[str, str]()
+    stages, does, priority = tuple(stages), dict[str, str](), dict[str, int]()
     for stage in stages:
         does.setdefault(stage.job, stage.does)
+        priority.setdefault(stage.job, stage.priority)
         if stage.goes_on_in:
             does[stage.goes_on_in] = " Then, in the same run: ".join(one.does for one in with_following(stage, stages))
     return [
-        dg.define_asset_job(job, selection=dg.AssetSelection.assets(*assets), description=does[job])
+        dg.define_asset_job(
+            job,
+            selection=dg.AssetSelection.assets(*assets),
+            description=does[job],
+            tags={PRIORITY_TAG: str(priority[job])} if priority.get(job) else None,
+        )
         for job, assets in job_assets(stages).items()
     ]
 

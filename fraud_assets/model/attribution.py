@@ -38,6 +38,9 @@ _EULER: Final = 0.577215664901532860606512090082402431
 """Euler's constant."""
 
 
+_INFINITE: Final = "X holds an infinite value, which scikit-learn refuses too"
+
+
 class AttributionError(FraudAssetsError):
     """The scorer's arrays are not those of a forest whose counts of rows can be recovered."""
 
@@ -87,13 +90,26 @@ class Attribution:
             raise ValueError(f"X has shape {X.shape}; expected (n_samples, {len(self.scorer.feature_names)})")
         if len(X) <= NUMPY_ROWS and _KERNELS not in sys.modules:
             if np.isinf(X).any():
-                raise ValueError("X holds an infinite value, which scikit-learn refuses too")
+                raise ValueError(_INFINITE)
             return self._sum_with_numpy(X) / self.trees
         sums = np.empty(X.shape)
         finite = self._sum_by_walking(X, sums) if len(X) <= WALK_ROWS else in_chunks(self._sum_chunk, X, sums)
         if not finite:
-            raise ValueError("X holds an infinite value, which scikit-learn refuses too")
+            raise ValueError(_INFINITE)
         return np.divide(sums, self.trees, sums)
+
+    def scores_and_contributions(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
+        """Return what `Scorer.score` and `contributions` return, the same bits; few rows walk the trees once for both.
+
+        Raises:
+            ValueError: as they do.
+        """
+        if len(X) > WALK_ROWS or _KERNELS not in sys.modules:
+            return self.scorer.score(X), self.contributions(X)
+        sums, exponents = np.empty(X.shape), np.empty(len(X))
+        if not self._walk(X, sums, exponents):
+            raise ValueError(_INFINITE)
+        return self.scorer.finish(exponents), np.divide(sums, self.trees, sums)
 
     def _sum_with_numpy(self, rows: np.ndarray) -> np.ndarray:
         by_leaf = np.concatenate(list(self.table), axis=1)[:, : rows.shape[1]]
@@ -104,8 +120,14 @@ class Attribution:
         return sums
 
     def _sum_by_walking(self, rows: np.ndarray, sums: np.ndarray) -> bool:
+        return self._walk(rows, sums, np.empty(len(rows)))
+
+    def _walk(self, rows: np.ndarray, sums: np.ndarray, exponents: np.ndarray) -> bool:
         of = self.scorer
-        return _kernels().walk_contributions(rows, of.nodes, self.places, of.roots, of.steps, self.table, sums)
+        return _kernels().walk_explained(
+            rows, of.nodes, of.ordinals, self.places, of.roots, of.values, of.steps, of.denominator, self.table,
+            exponents, sums,
+        )  # fmt: skip
 
     def _sum_chunk(self, rows: np.ndarray, sums: np.ndarray) -> bool:
         of = self.scorer

@@ -1,7 +1,7 @@
 """The machine code of the attribution: each row's summed feature contributions in a compiled forest.
 
 Only loops that numba compiles belong here. They find leaves as those of `scorer_kernels` do, and add up what a leaf
-contributes instead of its path length. `fraud_assets.model.attribution` says what that is, and imports this late.
+contributes. `fraud_assets.model.attribution` says what that is, and imports this late.
 """
 
 from typing import Final
@@ -12,6 +12,7 @@ import numpy as np
 from fraud_assets.model.scorer_compiler import GROUP
 from fraud_assets.model.scorer_kernels import (
     BLOCK,
+    F8,
     I4,
     NODES,
     RANKS,
@@ -29,24 +30,39 @@ LANES: Final = 8
 _TABLE = numba.float64[:, :, ::1]
 
 
-@compiled(ROWS, NODES, U4, U4, numba.int64, _TABLE, numba.float64[:, ::1], returns=numba.boolean)
-def walk_contributions(rows, nodes, places, roots, steps, table, sums):
-    """Write the summed contributions of rows, one by one, NaN included; return False when a value is infinite.
+@compiled(
+    ROWS, NODES, U4, U4, U4, F8, numba.int64, numba.float64, _TABLE, F8, numba.float64[:, ::1], returns=numba.boolean
+)
+def walk_explained(rows, nodes, ordinals, places, roots, values, steps, denominator, table, exponents, sums):
+    """Write the exponents of rows, as `scorer_kernels.walk` does, and their summed contributions, in one walk.
 
-    `table` is (n_panels, n_leaves, LANES), `places` says where in it a leaf stands.
+    `table` is (n_panels, n_leaves, LANES), `places` says where in it a leaf stands. Returns False when a value is
+    infinite.
     """
     infinite = False
+    panels, n_features = len(table), sums.shape[1]
+    added = np.empty((panels, LANES))
     for i in range(len(rows)):
         row = rows[i]
         for value in row:
             infinite |= np.isinf(value)
-        sums[i] = 0.0
-        for root in roots:
-            at = root
+        total = 0.0
+        added[:] = 0.0
+        for tree in range(0, len(roots), GROUP):
+            a, b, c, d = roots[tree], roots[tree + 1], roots[tree + 2], roots[tree + 3]
+            e, f, g, h = roots[tree + 4], roots[tree + 5], roots[tree + 6], roots[tree + 7]
             for _ in range(steps):
-                at = step(row, nodes, at)
-            for f in range(sums.shape[1]):
-                sums[i, f] += table[f // LANES, places[at], f % LANES]
+                a, b, c, d = step(row, nodes, a), step(row, nodes, b), step(row, nodes, c), step(row, nodes, d)
+                e, f, g, h = step(row, nodes, e), step(row, nodes, f), step(row, nodes, g), step(row, nodes, h)
+            for leaf in (a, b, c, d, e, f, g, h):
+                total += values[ordinals[leaf]]
+                place = places[leaf]
+                for panel in range(panels):
+                    for lane in range(LANES):
+                        added[panel, lane] += table[panel, place, lane]
+        exponents[i] = total / denominator
+        for feature in range(n_features):
+            sums[i, feature] = added[feature // LANES, feature % LANES]
     return not infinite
 
 

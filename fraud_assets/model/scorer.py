@@ -212,7 +212,7 @@ class Scorer:
     def _score_ranking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _kernels().prepare_ranking([self.training_scores])
 
-    def _finish(self, exponents: np.ndarray) -> np.ndarray:
+    def finish(self, exponents: np.ndarray) -> np.ndarray:
         """Turn exponents into scores, in place, by the rest of scikit-learn's expressions.
 
         The power is numpy's, as there. The negation belongs to them: it decides the sign of a zero. Only the last
@@ -236,14 +236,14 @@ class Scorer:
             total = np.zeros(len(block))
             for leaf in self.leaves(block):  # in scikit-learn's order of trees: a sum's last bits depend on it
                 total += self.values[self.ordinals[leaf]]
-            scores[start : start + 512] = self._finish(total / self.denominator)
+            scores[start : start + 512] = self.finish(total / self.denominator)
         return not np.isinf(rows).any()
 
     def _score_by_walking(self, rows: np.ndarray, scores: np.ndarray) -> bool:
         finite = _kernels().walk(
             rows, self.nodes, self.ordinals, self.roots, self.values, self.steps, self.denominator, scores
         )
-        self._finish(scores)
+        self.finish(scores)
         return finite
 
     def _score_in_chunks(self, rows: np.ndarray, scores: np.ndarray) -> bool:
@@ -268,7 +268,7 @@ class Scorer:
         _kernels().sum_blocks(
             ranks, distinct, ends, self.nodes, self.ordinals, self.roots, self.values, self.denominator, scores
         )
-        scores[distinct] = self._finish(scores[distinct])
+        scores[distinct] = self.finish(scores[distinct])
         scores[:] = scores[first]
         if has_nan.any():  # a rank cannot say which side each split chose for missing values
             missing = np.empty(np.count_nonzero(has_nan))

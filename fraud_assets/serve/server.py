@@ -205,8 +205,7 @@ def _load(word: Prod, version: str) -> Model:
         raise ServeError(f"Version {version} has other features: {', '.join(compiled.feature_names)}.")
     model = Model.of(version, compiled)
     nothing = np.zeros((1, len(FEATURE_NAMES)))
-    model.scorer.score(nothing)
-    model.attribution.contributions(nothing)
+    model.attribution.scores_and_contributions(nothing)
     return model
 
 

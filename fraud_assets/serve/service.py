@@ -207,8 +207,7 @@ class Service:
         limit = self.source.features.high_value_amount
         features = [self.windows.features(transaction, limit) for transaction in transactions]
         matrix = np.array(features, np.float64)
-        scores = model.scorer.score(matrix)
-        contributions = model.attribution.contributions(matrix).tolist()
+        scores, contributions = model.attribution.scores_and_contributions(matrix)
         percentiles = model.scorer.percentile(scores)
         flags = is_anomaly(scores, model.scorer.threshold)
         for score, flag in zip(scores.tolist(), flags.tolist(), strict=True):
@@ -231,7 +230,7 @@ class Service:
                 flags.tolist(),
                 percentiles.tolist(),
                 features,
-                contributions,
+                contributions.tolist(),
                 strict=True,
             )
         ]

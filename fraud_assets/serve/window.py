@@ -8,6 +8,7 @@ answered is `service`. No clock: time is what the transactions say.
 import math
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,7 +109,9 @@ class Windows:
     def __init__(self, *, lateness: timedelta, partition: timedelta) -> None:
         self._lateness_us = lateness // timedelta(microseconds=1)
         self._partition_us = partition // timedelta(microseconds=1)
-        self._cards: dict[str, _Card] = {}  # those that were not seen for longest stand first
+        # Those that were not seen for longest stand first. A dict would do, but looks for its first key among all that
+        # were deleted before it.
+        self._cards: OrderedDict[str, _Card] = OrderedDict()
         self._products: dict[str, str] = {}
         self.watermark: int | None = None
         self.rows = 0
@@ -147,8 +150,10 @@ class Windows:
 
     def add(self, row: Transaction, answer: int = NOT_ANSWERED) -> None:
         """Let later transactions see this one; nothing is forgotten yet."""
-        card = self._cards.pop(row.card, None) or _Card()
-        self._cards[row.card] = card
+        card = self._cards.get(row.card)
+        if card is None:
+            card = self._cards[row.card] = _Card()
+        self._cards.move_to_end(row.card)
         if len(self._products) > _PRODUCTS:
             self._products.clear()
         card.insert(row, answer, self._products.setdefault(row.product, row.product))

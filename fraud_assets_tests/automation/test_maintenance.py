@@ -108,10 +108,10 @@ def test_what_dead_processes_left_goes_and_what_living_ones_hold_stays(scored_pl
 def test_the_job_and_the_command_do_the_same_and_readers_see_what_they_saw(
     scored_platform: TestPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = "SELECT count(*), sum(fraud_score) FROM gold.fraud_predictions"
+    scores = "SELECT TransactionID, fraud_score FROM gold.fraud_predictions ORDER BY ALL"
     scored_platform.lake.publish_views()
     with scored_platform.lake.read_views() as reader:
-        before = reader.execute(count).fetchall()
+        before = reader.execute(scores).fetchall()
 
     job = scored_platform.definitions.resolve_job_def("maintenance_job")
     assert job.execute_in_process(instance=scored_platform.instance).success
@@ -122,7 +122,7 @@ def test_the_job_and_the_command_do_the_same_and_readers_see_what_they_saw(
     assert (done.exit_code, "freed_bytes" in done.output) == (0, True)
     assert scored_platform.lake.views_are_current()
     with scored_platform.lake.read_views() as reader:
-        assert reader.execute(count).fetchall() == before
+        assert reader.execute(scores).fetchall() == before
 
 
 def test_maintenance_is_on_from_the_start_and_retraining_is_not(scored_platform: TestPlatform) -> None:

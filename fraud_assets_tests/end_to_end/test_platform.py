@@ -194,21 +194,22 @@ def empty(content: bytes) -> tuple[str, bytes]:
     return "csv", b""
 
 
-@pytest.mark.parametrize("break_it", [rename_a_column, truncate_gzip, truncate_parquet, empty])
-def test_a_broken_file_stops_its_partition_and_no_other(
-    make_platform: MakePlatform, break_it: Callable[[bytes], tuple[str, bytes]]
-) -> None:
+def test_broken_files_stop_their_partitions_and_no_other(make_platform: MakePlatform) -> None:
     platform = make_platform()
-    _, day, _ = platform.simulate(3)
-    suffix, content = break_it(day.read_bytes())
-    day.unlink()
-    (day.parent / f"broken.{suffix}").write_bytes(content)
+    broken = {}
+    for day, break_it in zip(
+        platform.simulate(6)[1:5], [rename_a_column, truncate_gzip, truncate_parquet, empty], strict=True
+    ):
+        suffix, content = break_it(day.read_bytes())
+        broken[day.parent.name] = f"{day.parent.name}/broken.{suffix}"
+        day.unlink()
+        (day.parent / f"broken.{suffix}").write_bytes(content)
 
     [step, *_] = platform.run()
 
-    assert step.request.keys == ("2026-01-01", "2026-01-02", "2026-01-03")
-    assert f"2026-01-02/broken.{suffix}" in step.problem
-    assert sorted(platform.state().silver) == ["2026-01-01", "2026-01-03"]
+    assert step.request.keys == tuple(SIX_DAYS)
+    assert [key for key, file in broken.items() if file in step.problem] == SIX_DAYS[1:5]
+    assert sorted(platform.state().silver) == [SIX_DAYS[0], SIX_DAYS[5]]
 
 
 def test_the_last_good_version_of_a_partition_stays_when_its_correction_is_broken(

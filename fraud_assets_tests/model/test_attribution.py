@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from fraud_assets.model import attribution_kernels
 from fraud_assets.model.attribution import Attribution, AttributionError
-from fraud_assets.model.scorer import Scorer
+from fraud_assets.model.scorer import WALK_ROWS, Scorer
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.model.test_scorer import FAMILIES, fitted, transactions
 
@@ -91,6 +91,9 @@ def assert_right(pipeline: Pipeline, rows: np.ndarray) -> None:
     np.testing.assert_allclose(first, expected, rtol=0, atol=1e-9)
     for other in others:
         assert other.tobytes() == first.tobytes()
+    scores, together = attribution.scores_and_contributions(rows[:WALK_ROWS])
+    assert scores.tobytes() == attribution.scorer.score(rows[:WALK_ROWS]).tobytes()
+    assert together.tobytes() == first[:WALK_ROWS].tobytes()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

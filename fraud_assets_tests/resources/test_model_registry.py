@@ -41,14 +41,6 @@ from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, ma
 NAME = "fraud_isolation_forest"
 
 
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's schema, made once: an empty sqlite file costs seconds of migrations."""
-    data_dir = tmp_path_factory.mktemp("migrated")
-    registry_in(data_dir)._client()
-    return data_dir / "mlflow" / "mlflow.db"
-
-
 @pytest.fixture
 def registry(tmp_path: Path, migrated_database: Path) -> ModelRegistry:
     data_dir = tmp_path / "a lake"  # a space, since a user's path may hold one
