@@ -11,7 +11,7 @@ DAYS ?= 30
 ROWS ?= 100000
 REPEATS ?= 7
 
-.PHONY: help demo test verify check dev mlflow bench pictures clean lock install python
+.PHONY: help demo test verify check dev mlflow bench pictures spark clean lock install python
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -60,6 +60,9 @@ mlflow: PORT = 5000
 mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)
 	@uri="$$($(BIN)/fraud-assets mlflow-uri)" && MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server \
 	    --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$uri"
+
+spark: $(INSTALLED) ## install Spark, some 400 MB, for `fraud-assets spark` and its tests (needs Java 17)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra spark -r pyproject.toml
 
 check: $(INSTALLED) ## lint, types, import rules, definitions
 	$(BIN)/ruff check .

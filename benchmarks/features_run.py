@@ -19,7 +19,7 @@ from fraud_assets.resources.tables import SILVER_TRANSACTIONS
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.contract import FEATURE_NAMES
-from fraud_assets.silver.features import compute_features, digest_features, read_transactions
+from fraud_assets.silver.features import compute_features, read_transactions, sum_features
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
 
@@ -57,7 +57,7 @@ def digest(canonical: Path, silver: Path) -> float:
     with open_lake(silver.parent).connect() as con:
         _features(con, canonical)
         began = perf_counter()
-        digest_features(con, load_source(SOURCE), DAY)
+        sum_features(con, load_source(SOURCE), DAY)
         return perf_counter() - began
 
 

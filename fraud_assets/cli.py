@@ -312,6 +312,45 @@ def serve(host: str, port: int, land: bool) -> None:
     os.execv(sys.executable, [*command, *(["--land"] if land else [])])
 
 
+@main.group("spark")
+def spark_commands() -> None:
+    """Build and score with Spark: the same tables, by another producer (extra [spark], Java 17)."""
+
+
+@spark_commands.command("run")
+@click.argument("partitions", nargs=-1)
+def spark_run(partitions: tuple[str, ...]) -> None:
+    """Build and score what is due, of all partitions or of these, e.g. 2026-01-05."""
+    from fraud_assets import console_spark
+
+    if console_spark.run(_platform(), partitions):
+        raise click.exceptions.Exit(1)
+
+
+_OVER = click.option("--over", type=click.Choice(["landing", "silver"]), default="landing", show_default=True)
+
+
+@spark_commands.command("stream")
+@_OVER
+@click.option("--once", is_flag=True, help="End when there is no file left that was not seen.")
+@click.option("--every", "seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Seconds.")
+def spark_stream(over: Any, once: bool, seconds: float) -> None:
+    """Build and score whenever files land (or, over silver, score whenever Silver is built), in micro-batches."""
+    from fraud_assets import console_spark
+
+    console_spark.stream(_platform(), over=over, once=once, seconds=seconds)
+
+
+@spark_commands.command("reset")
+@_OVER
+@click.option("--yes", is_flag=True, help="Needed: there is no way back.")
+def spark_reset(over: Any, yes: bool) -> None:
+    """Forget which files a stream has seen, for development. No table changes."""
+    from fraud_assets.spark.stream import reset
+
+    click.echo(f"Forgotten  {reset(_platform().data_dir, over, yes=yes)} batches")
+
+
 @main.command()
 @click.argument("query")
 def sql(query: str) -> None:

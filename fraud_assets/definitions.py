@@ -31,6 +31,7 @@ from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import TABLES
 from fraud_assets.settings import Settings, load_settings
 from fraud_assets.silver.source import Source
+from fraud_assets.spark.session import spark_options
 from fraud_assets.staleness import STAGES, Stage
 
 ASSETS = (
@@ -99,6 +100,7 @@ def build_definitions(
             "model_registry": platform.model_registry,
             "mlflow": tracked_run,
             "alerts_per_day": settings.alerts_per_day,
+            "spark": spark_options(settings),
             "quarantine_limit": settings.quarantine_limit,
             **(resources or {}),
         },

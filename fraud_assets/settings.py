@@ -7,6 +7,7 @@ feed looks like is not a setting: it stands in the source file (`fraud_assets.si
 import os
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
@@ -44,6 +45,10 @@ class Settings(BaseSettings):
     """How many of the latest days move to a new @prod version. 0: each partition keeps its version."""
     duckdb_memory: str = Field(default="512MiB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     """Memory that DuckDB may use in a process; what it needs beyond goes to the data directory's disk."""
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    """What builds Silver and scores it: `duckdb` in the run's own process, or `spark` on a cluster (extra [spark])."""
+    spark_master: str = ""
+    """Where Spark runs, in its own words (spark://..., local-cluster[2,1,1024]). Default: what Spark's settings say."""
     model_name: str = "fraud_isolation_forest"
     """Name of the registered model. Unity Catalog wants three levels: catalog.schema.name."""
     retention_hours: int = Field(default=24, ge=1)

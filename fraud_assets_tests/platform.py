@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -42,6 +42,7 @@ class TestPlatform:
     stages: tuple[Stage, ...] = WITHOUT_PAGES
     more_assets: tuple[dg.AssetsDefinition, ...] = ()
     watch_seconds: float = 0
+    engine: Literal["duckdb", "spark"] = "duckdb"
 
     @cached_property
     def settings(self) -> Settings:
@@ -50,6 +51,7 @@ class TestPlatform:
             source=self.source,
             data_dir=self.data_dir,
             rescore_days=self.rescore_days,
+            engine=self.engine,
             MLFLOW_TRACKING_URI=self.tracking_uri,
             MLFLOW_REGISTRY_URI=None,
         )

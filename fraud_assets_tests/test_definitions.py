@@ -9,9 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from fraud_assets.resources.tables import TABLES
 from fraud_assets.staleness import STAGES
+from fraud_assets_tests.end_to_end.shell import ROOT
 from fraud_assets_tests.platform import TestPlatform
 
 _LOOK = """
@@ -43,6 +45,16 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     ]
     assert {path.name for path in data if "site-packages" not in path.parts} <= {"simulated.toml", ".env"}
     assert done.stderr == ""
+
+
+def test_a_page_stands_behind_what_landed_and_leaves_it_a_place(make_platform: Callable[..., TestPlatform]) -> None:
+    jobs = make_platform(stages=STAGES).definitions.resolve_all_job_defs()
+    priorities = {job.name: job.run_tags["dagster/priority"] for job in jobs if "dagster/priority" in job.run_tags}
+    queue = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())["run_coordinator"]["config"]
+
+    assert priorities == {"report_job": "-1"}
+    assert queue["tag_concurrency_limits"] == [{"key": "dagster/priority", "value": "-1", "limit": 1}]
+    assert queue["max_concurrent_runs"] > 1
 
 
 def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]) -> None:

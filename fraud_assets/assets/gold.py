@@ -1,8 +1,8 @@
 """Gold: Silver rows and a model version become scores. How a row is scored is `fraud_assets.gold`'s business."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import pyarrow as pa
@@ -25,9 +25,13 @@ from fraud_assets.resources.lake import BATCH_ROWS, Lake
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets.spark.session import SparkOptions, open_session
 
 _SLICE_ROWS: Final = 250_000
 """Rows that are scored and written together, if they are of several partitions: they pass through, and are not held."""
+
+_SPARK_SLICE_ROWS: Final = 10**10
+"""The same where a cluster scores them."""
 
 
 @dg.asset(
@@ -41,7 +45,10 @@ _SLICE_ROWS: Final = 250_000
     metadata=table_metadata(PREDICTIONS, copied_from=SILVER_TRANSACTIONS),
 )
 def fraud_predictions(
-    context: dg.AssetExecutionContext, lake: Lake, model_registry: ModelRegistry
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    model_registry: ModelRegistry,
+    spark: dg.ResourceParam[SparkOptions],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """One score per Silver transaction, by one model version per partition. Higher is more suspicious.
 
@@ -73,14 +80,18 @@ def fraud_predictions(
                 constants = {"silver_version": built[key], "partition_key": key, **scoring}
                 yield from score_partition(connection, silver[key], batch_rows=BATCH_ROWS, **constants)
 
+        figures: dict[str, Any] = {}
         known = [key for key in keys if key in built]
         due = [key for key in known if scored_before.get(key) != (built[key], version)]
-        if due:
+        if due and spark.is_asked_for:
+            digests = {key: built[key] for key in due}
+            figures = _score_with_spark(spark, lake, model_registry, digests, version, provenance(context))
+        elif due:
             rows = pa.RecordBatchReader.from_batches(PREDICTIONS.schema, scores())
             lake.replace_partitions(PREDICTIONS, due, rows, provenance=provenance(context, model_version=version))
         gold = lake.select_each(PREDICTIONS, known)
         return {
-            key: _made(connection, gold[key], built[key], version)
+            key: _made(connection, gold[key], built[key], version, figures)
             if key in built
             else PartitionRefusedError(
                 f"Silver of {key} is not built, or not adopted, yet. `fraud-assets run` does whatever is due."
@@ -91,18 +102,38 @@ def fraud_predictions(
     with lake.connect() as connection:
         # One thread reads, one scores, one writes: on two cores a second reader would hold up the writer, the slowest.
         connection.execute("SET threads = 1")
-        cut = slices(context.partition_keys, lambda key: sizes.get(key, 0), most=_SLICE_ROWS)
+        most = _SPARK_SLICE_ROWS if spark.is_asked_for else _SLICE_ROWS
+        cut = slices(context.partition_keys, lambda key: sizes.get(key, 0), most=most)
         yield from materialize_slices(context, cut, make, show=lake.publish_views)
 
 
-def _made(connection: DuckDBPyConnection, gold: str, silver_digest: str, version: str) -> PartitionMade:
+def _score_with_spark(
+    options: SparkOptions,
+    lake: Lake,
+    model_registry: ModelRegistry,
+    digests: Mapping[str, str],
+    version: str,
+    origin: Mapping[str, str],
+) -> dict[str, Any]:
+    """Let Spark score partitions, commit what its executors wrote, and return what Spark did."""
+    from fraud_assets.spark.gold import score_with_spark
+    from fraud_assets.spark.jobs import SparkJobs, summary
+
+    jobs, origin = SparkJobs(open_session(options)), {**origin, "producer": "spark"}
+    score_with_spark(jobs, lake, model_registry, digests, version, memory=options.memory, provenance=origin)
+    return summary(jobs.figures)
+
+
+def _made(
+    connection: DuckDBPyConnection, gold: str, silver_digest: str, version: str, figures: Mapping[str, Any]
+) -> PartitionMade:
     """Return what an operator asks of a scored partition first: rows, anomalies, the highest scores."""
     rows, anomalies = count_anomalies(connection, gold)
     _, top = most_suspicious(connection, gold)
     return PartitionMade(
         rows=rows,
         data_version=f"{silver_digest}-{version}",
-        metadata={"anomalies": anomalies, "model_version": version, "silver_version": silver_digest},
+        metadata={"anomalies": anomalies, "model_version": version, "silver_version": silver_digest, **figures},
         preview=markdown_table(
             ["TransactionID", "time (UTC)", "amount", "fraud_score", "score_percentile"],
             [[name, f"{time:%H:%M:%S}", f"{amount:,.2f}", *scores] for name, time, amount, _, *scores in top],

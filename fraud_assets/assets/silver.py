@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -31,7 +32,8 @@ from fraud_assets.resources.state import silver_partitions
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS, Table
 from fraud_assets.silver.adoption import Adoption, adopt_partition, is_adopted
 from fraud_assets.silver.build import SilverBuild, build_partition
-from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractCheck
+from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractViolationError
+from fraud_assets.spark.session import SparkOptions, open_session
 
 FEATURES_MATCH_CONTRACT = "features_match_contract"
 
@@ -41,13 +43,8 @@ _SHOWN: Final = ("TransactionID", "event_timestamp", *FEATURE_NAMES)
 _SLICE_BYTES: Final = 8 * 2**20
 """Landed bytes that are built and written together: some hundred thousand rows, held as about as many megabytes."""
 
-
-class ContractViolationError(PartitionRefusedError):
-    """Features that break the contract; nothing of the partition was written, or nothing of it is scored."""
-
-    def __init__(self, check: ContractCheck) -> None:
-        super().__init__(check.summary())
-        self.violations = check.violations
+_SPARK_SLICE_BYTES: Final = 64 * 2**30
+"""The same where a cluster holds the rows: each slice costs a few seconds of Spark's own."""
 
 
 @dg.asset(
@@ -111,7 +108,7 @@ def _quarantine(connection: DuckDBPyConnection, relation: str, landed_rows: int,
     ],
 )
 def silver_transactions_base(
-    context: dg.AssetExecutionContext, lake: Lake, landing_zone: LandingZone
+    context: dg.AssetExecutionContext, lake: Lake, landing_zone: LandingZone, spark: dg.ResourceParam[SparkOptions]
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """Good transactions with their eight features over trailing five-minute windows per card.
 
@@ -127,8 +124,8 @@ def silver_transactions_base(
         with ExitStack() as held, lake.connect() as connection:
             for key in sorted(keys):
                 held.enter_context(lake.hold(f"silver-{key}"))
-            built = _build_slice(lake, landing_zone, connection, keys)
-            built.store(lake, provenance(context))
+            build = partial(_build_with_spark, spark) if spark.is_asked_for else build_here
+            built = build(lake, landing_zone, connection, keys, provenance(context))
         for key in keys:
             violations.pop(key, None)
             if isinstance(error := built.refused.get(key), ContractViolationError):
@@ -139,9 +136,10 @@ def silver_transactions_base(
         return {key: built.refused.get(key) or built.made[key] for key in keys}
 
     landed = landing_zone.files_of(context.partition_keys)
+    most = _SPARK_SLICE_BYTES if spark.is_asked_for else _SLICE_BYTES
     yield from materialize_slices(
         context,
-        slices(context.partition_keys, lambda key: sum(file.size for file in landed[key]), most=_SLICE_BYTES),
+        slices(context.partition_keys, lambda key: sum(file.size for file in landed[key]), most=most),
         make,
         gate=lambda: dg.AssetCheckResult(
             check_name=FEATURES_MATCH_CONTRACT,
@@ -168,6 +166,44 @@ class _Slice:
         for table, rows in self.rows.items():
             together = pa.RecordBatchReader.from_batches(table.schema, chain.from_iterable(rows.values()))
             lake.replace_partitions(table, [*rows], together, provenance=origin)
+
+
+def build_here(
+    lake: Lake,
+    landing_zone: LandingZone,
+    connection: DuckDBPyConnection,
+    keys: Sequence[str],
+    origin: Mapping[str, str],
+) -> _Slice:
+    """Build partitions in this process, and write them."""
+    built = _build_slice(lake, landing_zone, connection, keys)
+    built.store(lake, origin)
+    return built
+
+
+def _build_with_spark(
+    options: SparkOptions,
+    lake: Lake,
+    landing_zone: LandingZone,
+    connection: DuckDBPyConnection,
+    keys: Sequence[str],
+    origin: Mapping[str, str],
+) -> _Slice:
+    """Let Spark build partitions, and commit what its executors wrote."""
+    from fraud_assets.spark.jobs import SparkJobs, summary
+    from fraud_assets.spark.silver import build_with_spark
+
+    jobs = SparkJobs(open_session(options))
+    files = build_with_spark(jobs, lake, landing_zone, keys, memory=options.memory)
+    files.store(lake, {**origin, "producer": "spark"})
+    found = _Slice(refused=files.refused)
+    silver, quarantined = (
+        lake.select_each(table, files.builds) for table in (SILVER_TRANSACTIONS, QUARANTINED_TRANSACTIONS)
+    )
+    for key, build in files.builds.items():
+        good, found.quarantine[key] = _described(connection, build, silver[key], quarantined[key])
+        found.made[key] = replace(good, metadata={**good.metadata, **summary(jobs.figures)})
+    return found
 
 
 def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, keys: Sequence[str]) -> _Slice:
@@ -255,7 +291,12 @@ def _build(
     return built
 
 
-def _described(connection: DuckDBPyConnection, built: SilverBuild) -> tuple[PartitionMade, PartitionMade]:
+def _described(
+    connection: DuckDBPyConnection,
+    built: SilverBuild,
+    silver: str = "silver_rows",
+    quarantined: str = "quarantine_rows",
+) -> tuple[PartitionMade, PartitionMade]:
     """Return what Dagster is to know of a partition, and of its quarantine."""
     good = PartitionMade(
         rows=built.silver_rows,
@@ -266,9 +307,9 @@ def _described(connection: DuckDBPyConnection, built: SilverBuild) -> tuple[Part
             "quarantine_reasons": dict(built.quarantine_reasons),
             **built.stored_digests,
         },
-        preview=_preview(connection, "silver_rows", _SHOWN),
+        preview=_preview(connection, silver, _SHOWN),
     )
-    return good, _quarantine(connection, "quarantine_rows", built.landed_rows, str(built.input_digest))
+    return good, _quarantine(connection, quarantined, built.landed_rows, str(built.input_digest))
 
 
 def _preview(connection: DuckDBPyConnection, relation: str, columns: Sequence[str]) -> str:

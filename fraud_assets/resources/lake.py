@@ -25,7 +25,9 @@ from filelock import FileLock
 
 from fraud_assets.digests import digest_lines
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.resources.data_files import DataFile
 from fraud_assets.resources.data_format import record_format, require_format
+from fraud_assets.resources.file_commits import Replaced, ReplacedMeanwhileError, commit_files
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.spill import spill_folder
@@ -114,23 +116,25 @@ class Lake(dg.ConfigurableResource):
 
         By default it is over all partitions, of the latest version.
         """
-        files = self._paths(table, version)
+        files = self.paths(table, version)
         wanted = files if keys is None else set(keys)
-        return self._over(table, [path for key, paths in files.items() if key in wanted for path in paths])
+        return self.over(table, [path for key, paths in files.items() if key in wanted for path in paths])
 
     def select_each(self, table: Table, keys: Iterable[str], *, version: int | None = None) -> dict[str, str]:
         """Return for each partition what `select` gives, all of the same version; the table is opened once."""
-        files = self._paths(table, version)
-        return {key: self._over(table, files.get(key, [])) for key in keys}
+        files = self.paths(table, version)
+        return {key: self.over(table, files.get(key, [])) for key in keys}
 
-    def _paths(self, table: Table, version: int | None = None) -> dict[str, list[str]]:
+    def paths(self, table: Table, version: int | None = None) -> dict[str, list[str]]:
+        """Return the files of a version by partition: where each lies."""
         paths: dict[str, list[str]] = {}
         for added in self._files(table, version=version):
             path = f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
             paths.setdefault(added[f"partition.{table.partition_by}"], []).append(path)
         return paths
 
-    def _over(self, table: Table, files: Sequence[str]) -> str:
+    def over(self, table: Table, files: Sequence[str]) -> str:
+        """Return what `select` gives, over some of the table's files."""
         typed = ", ".join(f"NULL::{duckdb_type(field.type)} AS {identifier(field.name)}" for field in table.schema)
         if not files:
             return f"(SELECT {typed} WHERE false)"
@@ -217,10 +221,21 @@ class Lake(dg.ConfigurableResource):
                     commit_properties=CommitProperties(custom_metadata=dict(provenance)),
                 )
             except CommitFailedError as error:
-                which = "...".join(sorted({keys[0], keys[-1]}))
-                raise PartitionConflictError(
-                    f"{table.address}, {which}: another run wrote it meanwhile. Run again."
-                ) from error
+                raise _conflict(table, keys) from error
+
+    def replace_with_files(
+        self, table: Table, files: Sequence[DataFile], *, instead_of: Replaced, provenance: Mapping[str, str]
+    ) -> None:
+        """Replace partitions whole by files that lie in the table's folder; otherwise as `replace_partitions`.
+
+        `instead_of` holds what `paths` gave of each of these partitions before the files were made.
+        """
+        folder = Path(self.location(table))
+        with _writing(folder):
+            try:
+                commit_files(lambda: self._prepare(table), folder, table, files, instead_of, provenance)
+            except ReplacedMeanwhileError as error:
+                raise _conflict(table, [*instead_of]) from error
 
     # What readers open
 
@@ -315,6 +330,11 @@ class Lake(dg.ConfigurableResource):
                 schema, none = Schema.from_arrow(table.schema), [(table.partition_by, "in", [])]
                 opened.create_write_transaction([], "overwrite", schema, [table.partition_by], none)
         return DeltaTable(path)
+
+
+def _conflict(table: Table, keys: Sequence[str]) -> PartitionConflictError:
+    which = "...".join(sorted({keys[0], keys[-1]}))
+    return PartitionConflictError(f"{table.address}, {which}: another run wrote it meanwhile. Run again.")
 
 
 def _is_described(opened: DeltaTable, table: Table) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import duckdb
+import pyarrow as pa
 
 from fraud_assets.digests import digest_lines
 from fraud_assets.silver.cleaning import clean
@@ -18,7 +19,7 @@ from fraud_assets.silver.contract import (
     quarantine_schema,
     silver_schema,
 )
-from fraud_assets.silver.features import compute_features, digest_features, read_transactions
+from fraud_assets.silver.features import FeatureDigests, compute_features, read_transactions, sum_features
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
 
@@ -60,12 +61,31 @@ class SilverBuild:
     @property
     def stored_digests(self) -> dict[str, str]:
         """The four digests by the columns that hold them."""
-        return {
-            "input_version": str(self.input_digest),
-            "lookback_version": self.lookback_digest,
-            "tail_version": self.tail_digest,
-            "silver_version": self.silver_digest,
-        }
+        return stored_digests(
+            self.input_digest, FeatureDigests(self.silver_digest, self.tail_digest, self.lookback_digest)
+        )
+
+
+def stored_digests(input_digest: InputDigest, digests: FeatureDigests) -> dict[str, str]:
+    """Return the four digests of a partition by the columns that hold them."""
+    return {
+        "input_version": str(input_digest),
+        "lookback_version": digests.lookback_digest,
+        "tail_version": digests.tail_digest,
+        "silver_version": digests.silver_digest,
+    }
+
+
+def stamp_rows(
+    con: duckdb.DuckDBPyConnection, view: str, made_of: str, schema: pa.Schema, constants: Mapping[str, str]
+) -> None:
+    """Make a temporary view of a relation's rows in a schema of the contract.
+
+    The constants are what all rows of a partition have in common: its key and its digests.
+    """
+    columns = ", ".join(f"${name} AS {name}" for name in constants)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {view}_build AS SELECT {columns}", dict(constants))
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {', '.join(schema.names)} FROM {made_of}, {view}_build")
 
 
 def input_digest(files: Sequence[str], source: Source) -> InputDigest:
@@ -94,17 +114,10 @@ def build_partition(
     transactions = read_transactions(con, source, key, lookback)
     con.execute("DROP TABLE candidate_rows; DROP TABLE good_transactions")  # the rows of a large partition, twice
     compute_features(con, source, transactions)
-    digests = digest_features(con, source, key)
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE build AS SELECT $input AS input_version, $lookback_digest AS lookback_version,"
-        " $tail_digest AS tail_version, $silver_digest AS silver_version, $key AS partition_key",
-        {"input": str(input_digest), "key": key, **vars(digests)},
-    )
-    for view, made_of, schema in (
-        ("silver_rows", "featured_transactions", silver_schema()),
-        ("quarantine_rows", "quarantined_rows", quarantine_schema()),
-    ):
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {', '.join(schema.names)} FROM {made_of}, build")
+    digests = sum_features(con, source, key).digests
+    constants = {**stored_digests(input_digest, digests), "partition_key": key}
+    stamp_rows(con, "silver_rows", "featured_transactions", silver_schema(), constants)
+    stamp_rows(con, "quarantine_rows", "quarantined_rows", quarantine_schema(), constants)
     return SilverBuild(
         partition_key=key,
         landed_rows=cleaned.landed,

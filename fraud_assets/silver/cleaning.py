@@ -8,7 +8,7 @@ becomes is `features`. Nothing is dropped or repaired on the way.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -86,19 +86,16 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
         SourceError: The source's expressions are not valid.
         RuntimeError: Rows were lost or made, which is a defect.
     """
-    landed = _read_candidates(con, source, files, source.key_of_time if key is None else "''", is_strict=key is None)
-    start, end = (None, None) if key is None else bounds(key, source.partitions.grain)
-    alone = f"evaluated_alone AS ({EVALUATED_ALONE_SQL})"
+    part = source.key_of_time if key is None else "''"
+    landed = _read_candidates(con, source, dict(enumerate(files)), part, is_strict=key is None)
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS WITH {alone} {_CLEANING_SQL}",
-        {
-            "start_time": start,
-            "end_time": end,
-            "is_absolute": source.rules.refunds == "absolute",
-            "is_last_file": source.rules.on_conflict == "last_file",
-        },
+        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS"
+        f" WITH evaluated_alone AS ({EVALUATED_ALONE_SQL}) {_CLEANING_SQL}",
+        _alone(source, key) | _together(source),
     )
-    _split(con, files)
+    _keep_good(con)
+    _quarantine(con, dict(enumerate(files)))
+    con.execute("DROP TABLE evaluated_rows")
     [(good, quarantined)] = con.execute(
         "SELECT (SELECT count(*) FROM good_transactions), (SELECT count(*) FROM quarantined_rows)"
     ).fetchall()
@@ -111,8 +108,66 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     return CleaningResult(landed=landed, good=good, quarantined=quarantined, reasons=dict(reasons))
 
 
+def clean_alone(con: duckdb.DuckDBPyConnection, source: Source, key: str, file: RawFile, number: int) -> int:
+    """Do of `clean` what needs one row of one file at a time; return how many records landed.
+
+    Makes the temporary tables `good_alone`, which `clean_together` takes, and `quarantined_rows`. The number is the
+    file's among those of its partition. Raises what `clean` raises.
+    """
+    landed = _read_candidates(con, source, {number: file}, "''", is_strict=False)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {EVALUATED_ALONE_SQL}", _alone(source, key))
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE good_alone AS"
+        " SELECT * EXCLUDE (reasons, part) FROM evaluated_rows WHERE reasons = []"
+    )
+    _quarantine(con, {number: file})
+    con.execute("DROP TABLE evaluated_rows; DROP TABLE candidate_rows")
+    return landed
+
+
+def clean_together(con: duckdb.DuckDBPyConnection, source: Source, rows: str) -> None:
+    """Do of `clean` what needs all rows of an id: which copy is good, and the label that came last.
+
+    `rows` is a relation of the columns of `good_alone`, of whole ids of one partition. Makes the temporary tables
+    `good_transactions` and `refused_rows` (file_no, line, reasons), of which `quarantine_lines` makes quarantined rows.
+    """
+    alone = f"SELECT *, []::VARCHAR[] AS reasons, '' AS part FROM {rows}"
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS WITH evaluated_alone AS ({alone}) {_CLEANING_SQL}",
+        _together(source),
+    )
+    _keep_good(con)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE refused_rows AS"
+        " SELECT file_no, line, reasons FROM evaluated_rows WHERE reasons <> []"
+    )
+    con.execute("DROP TABLE evaluated_rows")
+
+
+def quarantine_lines(con: duckdb.DuckDBPyConnection, source: Source, file: RawFile, number: int, refused: str) -> None:
+    """Make `quarantined_rows` of those rows of a file that `refused`, a relation of `refused_rows`, names."""
+    with open_raw(file, source.csv) as records:
+        needed = source.of(file, records.names).needed(con)
+        read_raw(con, file, records, _raw(number), needed, by=source.name)
+    con.execute(f"TRUNCATE {_raw(number)}_unreadable")  # They are quarantined already.
+    con.execute(f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS SELECT file_no, line, reasons FROM {refused}")
+    _quarantine(con, {number: file})
+    con.execute("DROP TABLE evaluated_rows")
+
+
+def _alone(source: Source, key: str | None) -> dict[str, Any]:
+    """Return the parameters of EVALUATED_ALONE_SQL."""
+    start, end = (None, None) if key is None else bounds(key, source.partitions.grain)
+    return {"start_time": start, "end_time": end, "is_absolute": source.rules.refunds == "absolute"}
+
+
+def _together(source: Source) -> dict[str, Any]:
+    """Return the parameters of cleaning.sql."""
+    return {"is_last_file": source.rules.on_conflict == "last_file"}
+
+
 def _read_candidates(
-    con: duckdb.DuckDBPyConnection, source: Source, files: Sequence[RawFile], part: str, *, is_strict: bool
+    con: duckdb.DuckDBPyConnection, source: Source, files: Mapping[int, RawFile], part: str, *, is_strict: bool
 ) -> int:
     """Make raw_<n> of each file and candidate_rows of all records; return how many records landed."""
     columns = "".join(f"{name} {type_}, " for name, type_ in {**CANONICAL_TYPES, "isFraud": "INTEGER"}.items())
@@ -121,7 +176,7 @@ def _read_candidates(
         "has_label BOOLEAN, faults VARCHAR[], part VARCHAR)"
     )
     landed = 0
-    for number, file in enumerate(files):
+    for number, file in files.items():
         with open_raw(file, source.csv) as records:
             of_file = source.of(file, records.names)
             needed, by = of_file.needed(con), source.name
@@ -181,8 +236,8 @@ def select_candidates(
         """
 
 
-def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
-    """Part evaluated_rows into good and quarantined ones, and give each quarantined row its raw content."""
+def _keep_good(con: duckdb.DuckDBPyConnection) -> None:
+    """Make good_transactions of evaluated_rows."""
     con.execute(
         """
         CREATE OR REPLACE TEMP TABLE good_transactions AS
@@ -193,10 +248,14 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
         WHERE reasons = []
         """
     )
+
+
+def _quarantine(con: duckdb.DuckDBPyConnection, files: Mapping[int, RawFile]) -> None:
+    """Make quarantined_rows of the refused ones among evaluated_rows, each with its raw content; drop raw_<n>."""
     con.execute(
         "CREATE OR REPLACE TEMP TABLE quarantined_rows (file VARCHAR, line BIGINT, reasons VARCHAR[], raw_row VARCHAR)"
     )
-    for number, file in enumerate(files):
+    for number, file in files.items():
         raw, raw_row = f"raw_{number}", "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
         if file.kind == "jsonl":
             _refused_lines(con, file, number)
@@ -216,7 +275,6 @@ def _split(con: duckdb.DuckDBPyConnection, files: Sequence[RawFile]) -> None:
             {"file": file.name, "file_no": number},
         )
         con.execute(f"DROP TABLE raw_{number}")
-    con.execute("DROP TABLE evaluated_rows")
 
 
 def _refused_lines(con: duckdb.DuckDBPyConnection, file: RawFile, number: int) -> None:

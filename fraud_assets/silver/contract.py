@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from fraud_assets.columns import UTC_MICROSECONDS, column
+from fraud_assets.errors import FraudAssetsError
 from fraud_assets.sql import duckdb_type
 
 if TYPE_CHECKING:
@@ -165,6 +166,14 @@ class ContractCheck:
             return f"{self.rows} rows keep the feature contract."
         broken = "; ".join(f"{rule}: {rows}" for rule, rows in self.violations.items())
         return f"Of {self.rows} rows, some break the feature contract. {broken}."
+
+
+class ContractViolationError(FraudAssetsError):
+    """Features that break the contract; nothing of the partition was written, or nothing of it is scored."""
+
+    def __init__(self, check: ContractCheck) -> None:
+        super().__init__(check.summary())
+        self.violations = check.violations
 
 
 def check_features(con: duckdb.DuckDBPyConnection, relation: str) -> ContractCheck:

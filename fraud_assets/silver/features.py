@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import md5
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import duckdb
 import numpy as np
@@ -77,14 +78,52 @@ class FeatureDigests:
     lookback_digest: str
 
 
-def read_transactions(con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None) -> pa.Table:
+@dataclass(frozen=True)
+class RowSums:
+    """What a digest of rows is made of: it adds up, so that rows may be taken in any parts and any order."""
+
+    rows: int = 0
+    high: int = 0
+    low: int = 0
+
+    def __add__(self, other: "RowSums") -> Self:
+        """Return the sums of the rows of both."""
+        return type(self)(self.rows + other.rows, self.high + other.high, self.low + other.low)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the rows, 32 hex digits."""
+        return md5(f"{self.rows}-{self.high}-{self.low}".encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class FeatureSums:
+    """What the digests of a partition, or of a part of one, are made of."""
+
+    silver: RowSums = RowSums()
+    tail: RowSums = RowSums()
+    lookback: RowSums = RowSums()
+
+    def __add__(self, other: "FeatureSums") -> Self:
+        """Return the sums of both parts."""
+        return type(self)(self.silver + other.silver, self.tail + other.tail, self.lookback + other.lookback)
+
+    @property
+    def digests(self) -> FeatureDigests:
+        """The three digests."""
+        return FeatureDigests(self.silver.digest, self.tail.digest, self.lookback.digest)
+
+
+def read_transactions(
+    con: duckdb.DuckDBPyConnection, source: Source, key: str, lookback: str | None, *, start: datetime | None = None
+) -> pa.Table:
     """Return the rows that a partition's windows see: what is looked back on, then `good_transactions`, in its order.
 
     `lookback` is a relation with the previous partition's Silver rows, at least those of its last window. They become
-    the temporary table `lookback_transactions` as well. Nothing else is read afterwards.
+    the temporary table `lookback_transactions` as well. Nothing else is read afterwards. Where the good transactions
+    are those of a later part of the partition only, that part begins at `start` and looks back from there.
     """
-    start, _ = bounds(key, source.partitions.grain)
-    _look_back(con, lookback or _NO_LOOKBACK, start)
+    _look_back(con, lookback or _NO_LOOKBACK, start or bounds(key, source.partitions.grain)[0])
     transactions = pa.Table.from_batches(_batches(con), schema=_TRANSACTIONS)
     for name in ("event_timestamp", "amount_thousandths"):
         # In one piece, numpy reads a column where it lies.
@@ -115,13 +154,13 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, transaction
     con.execute(f"CREATE OR REPLACE TEMP VIEW featured_transactions AS {_FEATURES_SQL}")
 
 
-def digest_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureDigests:
-    """Return the digests of what `compute_features` made of a partition."""
+def sum_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureSums:
+    """Return what the digests of what `compute_features` made of a partition, or of a part of it, are made of."""
     _, end = bounds(key, source.partitions.grain)
-    return FeatureDigests(
-        silver_digest=_digest(con, "featured_transactions", _SCORED),
-        tail_digest=_digest(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
-        lookback_digest=_digest(con, "lookback_transactions", _LOOKED_BACK_ON),
+    return FeatureSums(
+        silver=_sum_rows(con, "featured_transactions", _SCORED),
+        tail=_sum_rows(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
+        lookback=_sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON),
     )
 
 
@@ -132,7 +171,8 @@ def digest_stored_rows(con: duckdb.DuckDBPyConnection, rows: str, source: Source
     """
     _, end = bounds(key, source.partitions.grain)
     _look_back(con, rows, end)
-    return _digest(con, rows, _STORED), _digest(con, "lookback_transactions", _LOOKED_BACK_ON)
+    tail = _sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON)
+    return _sum_rows(con, rows, _STORED).digest, tail.digest
 
 
 def _look_back(con: duckdb.DuckDBPyConnection, rows: str, until: datetime) -> None:
@@ -187,19 +227,17 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     return np.from_dlpack(column.chunk(0).cast(pa.int64()))
 
 
-def _digest(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: datetime | None = None) -> str:
-    """Return a digest of a table's rows, 32 hex digits, that does not depend on their order.
+def _sum_rows(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: datetime | None = None) -> RowSums:
+    """Return what a digest of a table's rows is made of; it does not depend on their order.
 
-    Each row is written as text, md5 makes it two 64-bit numbers, and their sums over all rows are digested
-    with the number of rows: Spark computes the same from the same functions.
+    Each row is written as text, and md5 makes it two 64-bit numbers: their sums over all rows.
     """
-    [(digest,)] = con.execute(
+    [sums] = con.execute(
         f"""
-        SELECT md5(concat_ws('-',
+        SELECT
             count(*),
             coalesce(sum(('0x' || left(row_digest, 16))::UBIGINT), 0),
             coalesce(sum(('0x' || right(row_digest, 16))::UBIGINT), 0)
-        ))
         FROM (
             SELECT md5(concat_ws(chr(31), {columns})) AS row_digest
             FROM {table}
@@ -208,4 +246,4 @@ def _digest(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: dat
         """,
         {"since": since},
     ).fetchall()
-    return digest
+    return RowSums(*sums)

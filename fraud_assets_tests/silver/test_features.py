@@ -18,8 +18,8 @@ from fraud_assets.silver.features import (
     EMPTY_TAIL,
     FeatureDigests,
     compute_features,
-    digest_features,
     read_transactions,
+    sum_features,
 )
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.feed import make_source
@@ -59,7 +59,7 @@ def compute(
     con.execute("CREATE OR REPLACE TEMP TABLE good_transactions AS FROM given_rows")
     con.unregister("given_rows")
     compute_features(con, source, read_transactions(con, source, key, lookback))
-    digests = digest_features(con, source, key)
+    digests = sum_features(con, source, key).digests
     names = ", ".join(FEATURE_NAMES)
     found = con.execute(f"SELECT TransactionID, {names} FROM featured_transactions").fetchall()
     return {identifier: tuple(map(bits, values)) for identifier, *values in found}, digests
