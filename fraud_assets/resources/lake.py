@@ -158,10 +158,7 @@ class Lake(dg.ConfigurableResource):
 
         Read from the Delta log's statistics alone; no data file is opened. A partition without rows is absent. In a
         table that others write to (`Table.shared`) a column that they left NULL, or of which they mix values, is None,
-        and `files` is a digest of which files a partition consists of.
-
-        Raises:
-            LakeError: a partition of another table mixes values.
+        and `files` is a digest of which files a partition consists of. Raises LakeError where another one mixes values.
         """
         states: dict[str, dict[str, Any]] = {}
         for added in self._files(table, version=version, statistics_of=columns):
