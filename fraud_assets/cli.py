@@ -23,6 +23,7 @@ from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
+from fraud_assets.resources.tables import SILVER_TRANSACTIONS
 from fraud_assets.settings import load_settings, unknown_variables
 from fraud_assets.silver.raw_files import SUFFIXES, RawFile
 from fraud_assets.silver.source import load_source
@@ -144,7 +145,7 @@ def run() -> None:
     """Do whatever is due, in the foreground: build Silver, train a first model, score."""
     platform = _platform()
     landing = platform.look()
-    if not landing.partitions:
+    if not landing.partitions and platform.lake.version(SILVER_TRANSACTIONS) is None:
         for note in landing.notes:
             click.echo(f"Note       {note}")
         what = "that can be built landed" if landing.notes else "landed"

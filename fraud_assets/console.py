@@ -19,6 +19,7 @@ from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import Landed, Landing
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import EVALUATION_METRICS, PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets.silver.adoption import is_adopted
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
 from fraud_assets.staleness import Due, Plan
@@ -103,8 +104,9 @@ def show_summary(lake: Lake, model_registry: ModelRegistry, *, landing: Landing)
     landed, quarantined = (
         sum(build[name] for build in builds.values()) for name in ("landed_rows", "quarantined_rows")
     )
+    none = {"rows": 0}
     good, scored = (sum(state["rows"] for state in states.values()) for states in (silver, gold))
-    equal = sum(silver.get(key) == gold.get(key) for key in builds)
+    equal = sum(silver.get(key, none)["rows"] == gold.get(key, none)["rows"] for key in builds)
     click.echo(f"\n  landed       {landed:>10,} rows in {len(landing.partitions)} partitions")
     click.echo(f"  Silver       {good:>10,} rows")
     click.echo(f"  quarantined  {quarantined:>10,} rows (Silver + quarantined = {good + quarantined:,})")
@@ -169,7 +171,7 @@ def status_of(state: PlatformState, plan: Plan, landing: Landing, labels: LateLa
                 stage: {**made[key].of, "rows": made[key].rows} if key in made else None
                 for stage, made in state.made.items()
             }
-            for key in _keys(state)
+            for key in state.keys
         },
         "late_labels": labels and vars(labels),
         "notes": _notes(landing, state, labels, plan),
@@ -183,7 +185,7 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         due.setdefault(item.key, []).append(item)
     built = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
     rows: list[list[Any]] = []
-    for key in _keys(state):
+    for key in state.keys:
         silver, gold, counts = state.silver.get(key), state.gold.get(key), built.get(key, {})
         why = "; ".join(f"{item.stage.capitalize()}: {item.why}" for item in due.get(key, [])) or "up to date"
         version = gold.of["model_version"] if gold else "-"
@@ -210,17 +212,13 @@ def show_status(state: PlatformState, plan: Plan, landing: Landing, lake: Lake, 
         click.echo("\nNothing is due.")
 
 
-def _keys(state: PlatformState) -> list[str]:
-    return sorted({*state.landed, *(key for made in state.made.values() for key in made)})
-
-
 def _notes(landing: Landing, state: PlatformState, labels: LateLabels | None, plan: Plan) -> list[str]:
     """Return what a person should know beside what is due."""
-    removed = [key for key in sorted(state.silver) if key not in state.landed]
+    unlanded = {key: made.of["input_version"] for key, made in sorted(state.silver.items()) if key not in state.landed}
     return [
         *plan.notes,
         *landing.notes,
-        *(f"landing/{key} is gone; its Silver and Gold stay" for key in removed),
+        *(f"landing/{key} is gone; its Silver and Gold stay" for key in unlanded if not is_adopted(unlanded[key])),
         *(f"not read, none of its labels count: landing/{why}" for why in (labels.broken.values() if labels else ())),
     ]
 

@@ -4,7 +4,7 @@ Read by `fraud_assets.resources.state`. Decides nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fraud_assets.model.known_labels import KnownLabels
@@ -65,6 +65,7 @@ class PlatformState:
         reviews_read: digest of the review files that were read; empty where there were none.
         reviews_landed: digest of those that landed; empty where there are none.
         ranker: None where alerts are to be ordered by their score alone.
+        foreign: digest of the files of each Silver partition that something else wrote and that is not adopted since.
     """
 
     landed: Mapping[str, InputDigest]
@@ -81,10 +82,16 @@ class PlatformState:
     reviews_read: str = ""
     reviews_landed: str = ""
     ranker: RankerState | None = None
+    foreign: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        """All partitions that there are in whatever form, in time order."""
+        return sorted({*self.landed, *self.foreign, *(key for made in self.made.values() for key in made)})
 
     @property
     def silver(self) -> Mapping[str, Made]:
-        """The built Silver partitions."""
+        """The built and the adopted Silver partitions."""
         return self.made.get("silver", {})
 
     @property

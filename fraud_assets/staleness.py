@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from fraud_assets.partition_keys import day_of
 from fraud_assets.platform_state import Made, PlatformState
 from fraud_assets.ranked_lists import why_learn, why_ranked_anew
+from fraud_assets.silver.adoption import is_adopted
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.history import HISTORY_DAYS, HistoryDigest, earlier_digests, silver_digest
@@ -136,7 +137,7 @@ def _scoring_version(state: PlatformState, prod: str) -> Callable[[str], str]:
 
 
 def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | None:
-    if built is None:
+    if built is None or is_adopted(built.of["input_version"]):
         return "landed, not built yet"
     if built.of["input_version"] != str(landed):
         words = {"files": _FILES, "source": "source file", "contract": "feature contract"}
@@ -149,6 +150,11 @@ def _why_silver(built: Made | None, landed: InputDigest, tail: str) -> str | Non
 def _changed(before: Any, now: Any, words: Mapping[str, str]) -> str:
     """Name the parts of a digest that differ."""
     return " and ".join(word for part, word in words.items() if getattr(before, part) != getattr(now, part))
+
+
+def _due_adoption(state: PlatformState) -> Iterator[Due]:
+    for key in sorted(state.foreign.keys() - state.landed.keys()):  # What landed is the truth, and is built.
+        yield Due("adoption", key, "something else wrote its Silver rows", state.foreign[key])
 
 
 def _due_model(state: PlatformState) -> Iterator[Due]:
@@ -294,12 +300,20 @@ SILVER: Final = Stage(
 STAGES: Final = (
     SILVER,
     Stage(
+        name="adoption",
+        does="Compares Silver that something else wrote with the feature contract, and takes it as it is.",
+        job="silver_job",
+        assets=("silver_transactions_base",),
+        due=_due_adoption,
+        sensor="landed_partitions_sensor",
+    ),
+    Stage(
         name="model",
         does="Trains a model, evaluates it on later data and puts it behind @prod if it passes.",
         job="training_job",
         assets=("fraud_isolation_forest", "evaluation_metrics", "prod_model"),
         due=_due_model,
-        waits_for=("silver",),
+        waits_for=("silver", "adoption"),
     ),
     Stage(
         name="gold",

@@ -1,4 +1,4 @@
-"""Processes that do what is due and kill themselves at a named step, as a lost machine would stop them.
+"""Processes that do what is due, or move `@prod`, and kill themselves at a named step, as a lost machine stops them.
 
 The product knows nothing of it: the steps are its own functions, wrapped in the process that is going to die.
 """
@@ -14,14 +14,19 @@ import dagster as dg
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 
 from fraud_assets.resources import lake, reader_views
+from fraud_assets.resources.models.promotions import apply_decision
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
     ALERTS,
+    EVALUATION_METRICS,
     PARTITION_BUILDS,
     PREDICTIONS,
+    PROMOTIONS,
     QUARANTINED_TRANSACTIONS,
     RAW_TRANSACTIONS,
     SILVER_TRANSACTIONS,
+    Table,
 )
 from fraud_assets_tests.platform import TestPlatform
 
@@ -54,9 +59,7 @@ def _events() -> dict[str, Step]:
     }
 
 
-def _writes() -> dict[str, Step]:
-    silver = (RAW_TRANSACTIONS, QUARANTINED_TRANSACTIONS, PARTITION_BUILDS, SILVER_TRANSACTIONS)
-    tables = (*silver, PREDICTIONS, ALERTS, ALERT_LISTS)
+def _commits(*tables: Table) -> dict[str, Step]:
     whens: tuple[Literal["before", "after"], ...] = ("before", "after")
     return {
         f"{when} {table.address} is committed": (
@@ -70,9 +73,19 @@ def _writes() -> dict[str, Step]:
     }
 
 
+MOVES: Final[dict[str, Step]] = {
+    "before a decision is noted on its version": (ModelRegistry, "set_version_tag", "before", _always),
+    "before @prod is moved": (ModelRegistry, "set_prod", "before", _always),
+    "after @prod was moved": (ModelRegistry, "set_prod", "after", _always),
+    **_commits(PROMOTIONS),
+}
+"""Steps of a move of `@prod`, from the decision to its record."""
+
 STEPS: Final[dict[str, Step]] = {
     **_events(),
-    **_writes(),
+    **_commits(RAW_TRANSACTIONS, QUARANTINED_TRANSACTIONS, PARTITION_BUILDS, SILVER_TRANSACTIONS),
+    **_commits(PREDICTIONS, ALERTS, ALERT_LISTS, EVALUATION_METRICS),
+    **MOVES,
     "before the views are published": (lake, "publish", "before", _always),
     "the views are written and not in place": (reader_views, "_write", "after", _always),
     "after the views were published": (lake, "publish", "after", _always),
@@ -99,18 +112,30 @@ def _arm(step: str, nth: int) -> None:
     setattr(owner, name, wrapped)
 
 
-def _die_doing_what_is_due(data_dir: Path, home: str, step: str, nth: int) -> None:
-    _arm(step, nth)
+def _die(data_dir: Path, home: str, step: str, nth: int) -> None:
     with dg.DagsterInstance.from_config(home) as instance:
-        TestPlatform(data_dir, instance).run()
+        platform = TestPlatform(data_dir, instance)
+        _arm(step, nth)
+        if step in MOVES:
+            move_prod(platform)
+        else:
+            platform.run()
+
+
+def move_prod(platform: TestPlatform) -> None:
+    """Put the other one of two versions behind `@prod`, as a person does."""
+    registry = platform.model_registry
+    version = "2" if registry.prod_version() == "1" else "1"
+    said = {"decided_by": "somebody", "reason": "for a test", "provenance": {}}
+    apply_decision(platform.lake, registry, version, move="promoted", **said)
 
 
 def killed_at(platform: TestPlatform, step: str, nth: int = 1) -> bool:
-    """Do what is due in another process, which dies at a step; return whether it came to it."""
+    """Do what is due, or the move that a step is of, in another process, which dies there; return whether it did."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["fraud_assets_tests.killed"])
     home = platform.instance.root_directory
-    process = processes.Process(target=_die_doing_what_is_due, args=(platform.data_dir, home, step, nth))
+    process = processes.Process(target=_die, args=(platform.data_dir, home, step, nth))
     process.start()
     process.join()
     assert process.exitcode in {0, -signal.SIGKILL}

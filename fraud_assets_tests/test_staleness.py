@@ -79,6 +79,26 @@ def test_nothing_is_due_when_nothing_landed() -> None:
             id="a landed day is built",
         ),
         pytest.param(
+            {"landed": {}, "silver": {}, "gold": {}, "foreign": {"2026-01-05": "f"}},
+            [("adoption", "2026-01-05", "something else wrote its Silver rows", "")],
+            id="rows that something else wrote",
+        ),
+        pytest.param(
+            {"silver": {}, "foreign": {"2026-01-05": "f"}},
+            [("silver", "2026-01-05", "landed, not built yet", "1")],
+            id="something else wrote over what landed",
+        ),
+        pytest.param(
+            {"silver": {"2026-01-05": silver(input_version="f", lookback_version="")}},
+            [("silver", "2026-01-05", "landed, not built yet", "1")],
+            id="files landed for an adopted day",
+        ),
+        pytest.param(
+            {"landed": {}, "silver": {"2026-01-05": silver(input_version="f", lookback_version="")}},
+            [],
+            id="an adopted day is never built",
+        ),
+        pytest.param(
             {"landed": {"2026-01-05": LANDED._replace(files="FILES")}},
             [("silver", "2026-01-05", "landed files changed", "1")],
             id="files",
@@ -370,7 +390,7 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    names = ["silver", "model", "gold", "history", "alerts", "reviews", "ranker", "evaluation", "report"]
+    names = ["silver", "adoption", "model", "gold", "history", "alerts", "reviews", "ranker", "evaluation", "report"]
     assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.partition_runs import PartitionMade, materialize_slices, provenance, slices
+from fraud_assets.columns import table_of
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, LandingZone
@@ -35,7 +35,7 @@ def raw_transactions(
     def make(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
         files = landing_zone.files_of(keys)
         observed = {key: [_observe(landing_zone, key, file) for file in files[key]] for key in keys if files[key]}
-        rows = pa.Table.from_pylist([row for rows in observed.values() for row in rows], schema=RAW_TRANSACTIONS.schema)
+        rows = table_of((row for rows in observed.values() for row in rows), RAW_TRANSACTIONS.schema)
         lake.replace_partitions(RAW_TRANSACTIONS, [*observed], rows, provenance=provenance(context))
         return {
             key: _made(observed[key], str(landing_zone.input_digest(files[key])))

@@ -23,7 +23,8 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import count_anomalies, most_suspicious, score_partition
 from fraud_assets.resources.lake import BATCH_ROWS, Lake
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
-from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets.resources.state import silver_states
+from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.spark.session import SparkOptions, open_session
 
 _SLICE_ROWS: Final = 250_000
@@ -60,7 +61,7 @@ def fraud_predictions(
             "`fraud-assets promote VERSION` sets one that was refused."
         )
     scorer = model_registry.scorer(version)
-    built = lake.partition_states(PARTITION_BUILDS, ("silver_version", "silver_rows"))
+    sizes = {key: made.rows for key, made in silver_states(lake).items()}
     # A run that built Silver, too, scores only what became other rows; a person who asks for Gold alone gets it anew.
     builds_silver = silver_transactions_base.key in context.job_def.asset_layer.selected_asset_keys
     columns = ("silver_version", "model_version")
@@ -68,30 +69,33 @@ def fraud_predictions(
     scored_before = {key: tuple(state[column] for column in columns) for key, state in states.items()}
 
     def make(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
-        silver = lake.select_each(SILVER_TRANSACTIONS, keys)
+        # What is known and what is read are of one version: whoever writes meanwhile makes the partition due again.
+        at = lake.version(SILVER_TRANSACTIONS)
+        built = {key: made.of["silver_version"] for key, made in silver_states(lake, at).items()}
+        silver = lake.select_each(SILVER_TRANSACTIONS, keys, version=at)
         scoring = {"scorer": scorer, "scored_at": datetime.now(tz=UTC), "model_version": version}
 
         def scores() -> Iterator[pa.RecordBatch]:
             for key in due:
-                digest, constants = built[key]["silver_version"], {"partition_key": key, **scoring}
-                yield from score_partition(
-                    connection, silver[key], batch_rows=BATCH_ROWS, built_digest=digest, **constants
-                )[0]
+                constants = {"silver_version": built[key], "partition_key": key, **scoring}
+                yield from score_partition(connection, silver[key], batch_rows=BATCH_ROWS, **constants)
 
         figures: dict[str, Any] = {}
         known = [key for key in keys if key in built]
-        due = [key for key in known if scored_before.get(key) != (built[key]["silver_version"], version)]
+        due = [key for key in known if scored_before.get(key) != (built[key], version)]
         if due and spark.is_asked_for:
-            digests = {key: built[key]["silver_version"] for key in due}
+            digests = {key: built[key] for key in due}
             figures = _score_with_spark(spark, lake, model_registry, digests, version, provenance(context))
         elif due:
             rows = pa.RecordBatchReader.from_batches(PREDICTIONS.schema, scores())
             lake.replace_partitions(PREDICTIONS, due, rows, provenance=provenance(context, model_version=version))
         gold = lake.select_each(PREDICTIONS, known)
         return {
-            key: _made(connection, gold[key], built[key]["silver_version"], version, figures)
+            key: _made(connection, gold[key], built[key], version, figures)
             if key in built
-            else PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
+            else PartitionRefusedError(
+                f"Silver of {key} is not built, or not adopted, yet. `fraud-assets run` does whatever is due."
+            )
             for key in keys
         }
 
@@ -99,7 +103,7 @@ def fraud_predictions(
         # One thread reads, one scores, one writes: on two cores a second reader would hold up the writer, the slowest.
         connection.execute("SET threads = 1")
         most = _SPARK_SLICE_ROWS if spark.is_asked_for else _SLICE_ROWS
-        cut = slices(context.partition_keys, lambda key: built.get(key, {}).get("silver_rows", 0), most=most)
+        cut = slices(context.partition_keys, lambda key: sizes.get(key, 0), most=most)
         yield from materialize_slices(context, cut, make, show=lake.publish_views)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import pyarrow as pa
@@ -23,16 +23,22 @@ from fraud_assets.assets.partition_runs import (
     provenance,
     slices,
 )
+from fraud_assets.columns import table_of
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.lake import Lake, batches
 from fraud_assets.resources.landing_zone import LandedFile, LandingZone
+from fraud_assets.resources.state import silver_partitions
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS, Table
+from fraud_assets.silver.adoption import Adoption, adopt_partition, is_adopted
 from fraud_assets.silver.build import SilverBuild, build_partition
 from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractViolationError
 from fraud_assets.spark.session import SparkOptions, open_session
 
 FEATURES_MATCH_CONTRACT = "features_match_contract"
+
+_SHOWN: Final = ("TransactionID", "event_timestamp", *FEATURE_NAMES)
+"""Columns of a few rows that Dagster shows."""
 
 _SLICE_BYTES: Final = 8 * 2**20
 """Landed bytes that are built and written together: some hundred thousand rows, held as about as many megabytes."""
@@ -107,7 +113,8 @@ def silver_transactions_base(
     """Good transactions with their eight features over trailing five-minute windows per card.
 
     One row per transaction. Rows that cannot be used stand in `silver.quarantined_transactions` with all their reasons:
-    landed = Silver + quarantined.
+    landed = Silver + quarantined. Where nothing landed and something else wrote the rows, they stay as they are, and
+    are scored if they keep the contract.
     """
     violations: dict[str, Mapping[str, int]] = {}
 
@@ -149,7 +156,7 @@ def silver_transactions_base(
 class _Slice:
     """Partitions that are written together: the rows of each table, what Dagster is to know, and what was refused."""
 
-    rows: dict[Table, list[Iterable[pa.RecordBatch]]] = field(default_factory=dict)
+    rows: dict[Table, dict[str, Iterable[pa.RecordBatch]]] = field(default_factory=dict)
     made: dict[str, PartitionMade] = field(default_factory=dict)
     quarantine: dict[str, PartitionMade] = field(default_factory=dict)
     refused: dict[str, FraudAssetsError] = field(default_factory=dict)
@@ -157,8 +164,8 @@ class _Slice:
     def store(self, lake: Lake, origin: Mapping[str, str]) -> None:
         """Write quarantine, records, and then the Silver rows, since by them a partition counts as built."""
         for table, rows in self.rows.items():
-            together = pa.RecordBatchReader.from_batches(table.schema, chain.from_iterable(rows))
-            lake.replace_partitions(table, [*self.made], together, provenance=origin)
+            together = pa.RecordBatchReader.from_batches(table.schema, chain.from_iterable(rows.values()))
+            lake.replace_partitions(table, [*rows], together, provenance=origin)
 
 
 def build_here(
@@ -201,17 +208,24 @@ def _build_with_spark(
 
 def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, keys: Sequence[str]) -> _Slice:
     """Make the rows of partitions. Those of a partition by itself are made as they are written, others are held."""
-    grain = landing_zone.source.partitions.grain
-    files = landing_zone.files_of(keys)
-    stored = lake.select_each(SILVER_TRANSACTIONS, [previous_key(key, grain) for key in keys])
+    files, source, at = landing_zone.files_of(keys), landing_zone.source, lake.version(SILVER_TRANSACTIONS)
+    previous = {key: previous_key(key, source.partitions.grain) for key in keys}
+    known, foreign = silver_partitions(lake, at)
+    foreign |= {key: digest for key, made in known.items() if is_adopted(digest := made.of["input_version"])}
+    stored = lake.select_each(SILVER_TRANSACTIONS, {*keys, *previous.values()}, version=at)
     silver: dict[str, pa.Table] = {}
     found = _Slice()
-    for key in keys:
-        before = previous_key(key, grain)
+    for key, before in previous.items():
         if before in silver:
             connection.register("silver_before", silver[before])
-        lookback = "silver_before" if before in silver else stored[before]
+        is_known = before in known or before in found.made  # What nobody compared with the contract is not looked at.
+        lookback = "silver_before" if before in silver else stored[before] if is_known else None
         try:
+            if not files[key] and key in foreign:
+                adopted = adopt_partition(connection, source, key, stored[key])
+                found.made[key] = _adopted(connection, stored[key], adopted)
+                found.rows.setdefault(PARTITION_BUILDS, {})[key] = _record_of_adoption(key, foreign[key], adopted)
+                continue
             if not files[key]:
                 raise landing_zone.nothing_landed(key)
             built = _build(landing_zone, connection, key, files[key], lookback)
@@ -220,18 +234,41 @@ def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConn
             continue
         found.made[key], found.quarantine[key] = _described(connection, built)
         record = {name: getattr(built, name, None) for name in PARTITION_BUILDS.schema.names} | built.stored_digests
-        builds = pa.Table.from_pylist([record | {"built_at": datetime.now(tz=UTC)}], schema=PARTITION_BUILDS.schema)
         made: dict[Table, Iterable[pa.RecordBatch]] = {
             QUARANTINED_TRANSACTIONS: _stream(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS),
-            PARTITION_BUILDS: builds.to_batches(),
+            PARTITION_BUILDS: _record(record),
             SILVER_TRANSACTIONS: _stream(connection, "silver_rows", SILVER_TRANSACTIONS),
         }
         if len(keys) > 1:  # the next partition takes the place of this one in the connection
             made = {table: list(rows) for table, rows in made.items()}
             silver[key] = pa.Table.from_batches(made[SILVER_TRANSACTIONS], SILVER_TRANSACTIONS.schema)
         for table, rows in made.items():
-            found.rows.setdefault(table, []).append(rows)
+            found.rows.setdefault(table, {})[key] = rows
     return found
+
+
+def _record(values: Mapping[str, Any]) -> list[pa.RecordBatch]:
+    """Return the record of a partition that is built, or adopted, now."""
+    return table_of([{**values, "built_at": datetime.now(tz=UTC)}], PARTITION_BUILDS.schema).to_batches()
+
+
+def _record_of_adoption(key: str, files_digest: str, adopted: Adoption) -> list[pa.RecordBatch]:
+    rows = adopted.check.rows
+    counts = {"landed_rows": rows, "silver_rows": rows, "quarantined_rows": 0}
+    versions = {"input_version": files_digest, "lookback_version": "", "tail_version": adopted.tail_digest}
+    return _record({"partition_key": key, "silver_version": adopted.silver_digest, **versions, **counts})
+
+
+def _adopted(connection: DuckDBPyConnection, stored: str, adopted: Adoption) -> PartitionMade:
+    """Return what Dagster is to know of a partition that something else wrote, all of whose rows keep the contract."""
+    if not adopted.check.passed:
+        raise ContractViolationError(adopted.check)
+    return PartitionMade(
+        rows=adopted.check.rows,
+        data_version=adopted.silver_digest,
+        metadata={"written_by": "something else", "silver_version": adopted.silver_digest},
+        preview=_preview(connection, stored, _SHOWN),
+    )
 
 
 def _stream(connection: DuckDBPyConnection, relation: str, table: Table) -> Iterator[pa.RecordBatch]:
@@ -244,7 +281,7 @@ def _build(
     connection: DuckDBPyConnection,
     key: str,
     files: Sequence[LandedFile],
-    lookback: str,
+    lookback: str | None,
 ) -> SilverBuild:
     """Make the rows of a partition, all of which keep the contract."""
     raw, digest = [file.raw for file in files], landing_zone.input_digest(files)
@@ -270,7 +307,7 @@ def _described(
             "quarantine_reasons": dict(built.quarantine_reasons),
             **built.stored_digests,
         },
-        preview=_preview(connection, silver, ["TransactionID", "event_timestamp", *FEATURE_NAMES]),
+        preview=_preview(connection, silver, _SHOWN),
     )
     return good, _quarantine(connection, quarantined, built.landed_rows, str(built.input_digest))
 

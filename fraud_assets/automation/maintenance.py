@@ -109,10 +109,9 @@ def _forgettable(
     versions = platform.model_registry.versions().values()
     telling = {*_latest_runs(instance), *(tags[RUN_TAG] for tags in versions if RUN_TAG in tags)}
     due = {(item.stage, item.key) for item in decide(state, platform.stages).due}
-    keys = sorted({*state.landed, *state.silver})
 
     def waits(run: dg.DagsterRun) -> bool:
-        was = ended_run(run, platform.stages, keys)
+        was = ended_run(run, platform.stages, state.keys)
         return was.failed and bool(due & {(stage, key) for stage in was.stages for key in was.keys})
 
     return [run for run in ended if run.run_id not in telling and not waits(run)]

@@ -151,9 +151,8 @@ class Watch:
         return datetime.fromtimestamp(max(filter(None, times), default=0.0), tz=UTC), error
 
     def _runs(self, state: PlatformState) -> list[EndedRun]:
-        keys = sorted({*state.landed, *state.silver})
         late = self.instance.get_runs(dg.RunsFilter(statuses=ENDED), limit=_LATE_RUNS)
-        return [ended_run(run, self.platform.stages, keys) for run in late]
+        return [ended_run(run, self.platform.stages, state.keys) for run in late]
 
     def _failed_checks(self) -> Mapping[str, str]:
         """Return what the checks say that found an error when they ran last: Dagster fails no run for them."""

@@ -61,17 +61,10 @@ SCORED_COLUMNS: Final = ("TransactionID", "event_timestamp", "card_id", *FEATURE
 """What scoring reads of a Silver row: never the label, nor what all rows of a partition have in common."""
 
 
-def score_partition(
-    con: DuckDBPyConnection, silver: str, *, batch_rows: int, built_digest: str, **scoring: Any
-) -> tuple[pa.RecordBatchReader, str]:
-    """Return the Gold rows of a relation of one partition's Silver rows, scored as they are taken, and its digest.
-
-    The digest is the one that stands in the rows; where there is none, the one that the partition was built with.
-    """
-    [(digest,)] = con.execute(f"SELECT silver_version FROM {silver} LIMIT 1").fetchall() or [(built_digest,)]
+def score_partition(con: DuckDBPyConnection, silver: str, *, batch_rows: int, **scoring: Any) -> pa.RecordBatchReader:
+    """Return the Gold rows of a relation of one partition's Silver rows, scored as they are taken."""
     rows = con.sql(f"SELECT {', '.join(SCORED_COLUMNS)} FROM {silver}").to_arrow_reader(batch_rows)
-    gold = score_batches(iter(rows), silver_version=digest, **scoring)
-    return pa.RecordBatchReader.from_batches(GOLD_SCHEMA, gold), digest
+    return pa.RecordBatchReader.from_batches(GOLD_SCHEMA, score_batches(iter(rows), **scoring))
 
 
 def score_batches(

@@ -120,9 +120,9 @@ class Lake(dg.ConfigurableResource):
         wanted = files if keys is None else set(keys)
         return self.over(table, [path for key, paths in files.items() if key in wanted for path in paths])
 
-    def select_each(self, table: Table, keys: Iterable[str]) -> dict[str, str]:
+    def select_each(self, table: Table, keys: Iterable[str], *, version: int | None = None) -> dict[str, str]:
         """Return for each partition what `select` gives, all of the same version; the table is opened once."""
-        files = self.paths(table)
+        files = self.paths(table, version)
         return {key: self.over(table, files.get(key, [])) for key in keys}
 
     def paths(self, table: Table, version: int | None = None) -> dict[str, list[str]]:
@@ -151,22 +151,21 @@ class Lake(dg.ConfigurableResource):
         with self.connect() as connection:
             return connection.sql(f"FROM {self.select(table, keys=keys)}").to_arrow_table().to_pylist()
 
-    def partition_states(self, table: Table, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def partition_states(
+        self, table: Table, columns: Sequence[str], *, version: int | None = None
+    ) -> dict[str, dict[str, Any]]:
         """Return per partition its `rows` and the value of `columns` that are constant within a partition.
 
         Read from the Delta log's statistics alone; no data file is opened. A partition without rows is absent. In a
         table that others write to (`Table.shared`) a column that they left NULL, or of which they mix values, is None,
-        and `files` is a digest of which files a partition consists of.
-
-        Raises:
-            LakeError: a partition of another table mixes values.
+        and `files` is a digest of which files a partition consists of. Raises LakeError where another one mixes values.
         """
         states: dict[str, dict[str, Any]] = {}
-        for added in self._files(table, statistics_of=columns):
+        for added in self._files(table, version=version, statistics_of=columns):
             state = states.setdefault(
                 added[f"partition.{table.partition_by}"], {"rows": 0, "files": [], **{name: set() for name in columns}}
             )
-            state["rows"] += added["num_records"]
+            state["rows"] += added["num_records"] or 0  # Others may leave statistics out.
             state["files"].append(added["path"])
             for column in columns:
                 low, high, nulls = (added.get(f"{kind}.{column}") for kind in ("min", "max", "null_count"))

@@ -1,6 +1,7 @@
 """Reads from disk what the decision in `fraud_assets.staleness` depends on. Decides nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fraud_assets.digests import DIGITS, digest_lines
 from fraud_assets.model.known_labels import KnownLabels, fed_until
@@ -20,7 +21,9 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
     TABLES,
 )
+from fraud_assets.silver.adoption import is_adopted
 from fraud_assets.silver.labels import LabelsDigest, LateLabels, labels_digest, read_labels
+from fraud_assets.silver.source import Source
 from fraud_assets.staleness import SILVER, STAGES, Stage
 
 
@@ -40,8 +43,8 @@ def read_state(
     Where there is no `label_delay_days`, alerts are ordered by their score alone.
     """
     source = landing_zone.source
-    made = {stage.name: made_partitions(lake, stage) for stage in stages if stage.table}
-    built = made["silver"]
+    made = {stage.name: made_partitions(lake, stage) for stage in stages if stage.table and stage is not SILVER}
+    built, foreign = silver_partitions(lake)
     made["silver"] = silver = {key: state for key, state in built.items() if source.in_range(key)}
     prod_version = model_registry.prod_version()
     refused_on, prod_taken_away = (None, False) if prod_version is not None else _without_prod(lake, model_registry)
@@ -60,28 +63,57 @@ def read_state(
         ranker=None if label_delay_days is None else _ranker(lake, landing, silver, label_delay_days, source.name),
         prod_taken_away=prod_taken_away,
         prod_problem="" if prod_version is None else model_registry.problem_with(prod_version),
+        foreign={key: files for key, files in foreign.items() if _is_of(source, key)},
     )
 
 
 def made_partitions(lake: Lake, stage: Stage) -> dict[str, Made]:
-    """Return the partitions that a stage made, and what they were made of.
+    """Return the partitions that a stage other than Silver made, and what they were made of."""
+    [table] = [table for table in TABLES if table.address == stage.table]
+    states = lake.partition_states(table, stage.made_of)
+    return {key: _made(state["rows"], state, stage.made_of) for key, state in states.items()}
+
+
+def silver_partitions(lake: Lake, version: int | None = None) -> tuple[dict[str, Made], dict[str, str]]:
+    """Return the built and adopted Silver partitions, as of a version of the table, the latest by default.
+
+    Then, by partition, a digest of the files of those that something else wrote and that are not adopted as they are:
+    there is no record of them, their rows lack versions or differ in them, or they were adopted as other files.
 
     A partition without a good row leaves no file in Silver's log; what it was built from then stands in
     `silver.partition_builds`.
     """
-    [table] = [table for table in TABLES if table.address == stage.table]
-    states = lake.partition_states(table, stage.made_of)
-    if stage is SILVER:
-        builds = lake.partition_states(PARTITION_BUILDS, (*stage.made_of, "silver_rows"))
-        states = {key: {**build, "rows": 0} for key, build in builds.items() if not build["silver_rows"]} | states
-    return {
-        key: Made(state["rows"], {column: state[column] for column in stage.made_of}) for key, state in states.items()
-    }
+    states = lake.partition_states(SILVER_TRANSACTIONS, SILVER.made_of, version=version)
+    builds = lake.partition_states(PARTITION_BUILDS, (*SILVER.made_of, "silver_rows"))
+    known = {key: _made(0, build) for key, build in builds.items() if not build["silver_rows"]}
+    foreign: dict[str, str] = {}
+    for key, state in states.items():
+        build = builds.get(key, {})
+        if build.get("input_version") == state["files"]:
+            known[key] = _made(build["silver_rows"], build)
+        elif not build or is_adopted(build["input_version"]) or None in state.values():
+            known.pop(key, None)
+            foreign[key] = state["files"]
+        else:
+            known[key] = _made(state["rows"], state)
+    return known, foreign
 
 
-def silver_states(lake: Lake) -> dict[str, Made]:
-    """Return what each built Silver partition was made of."""
-    return made_partitions(lake, SILVER)
+def _made(rows: int, state: Mapping[str, Any], of: Iterable[str] = SILVER.made_of) -> Made:
+    return Made(rows, {column: state[column] for column in of})
+
+
+def silver_states(lake: Lake, version: int | None = None) -> dict[str, Made]:
+    """Return what each built or adopted Silver partition was made of, as of a version of the table."""
+    return silver_partitions(lake, version)[0]
+
+
+def _is_of(source: Source, key: str) -> bool:
+    """Whether a key is one of the feed's partitions; what others write may be none."""
+    try:
+        return source.in_range(key)
+    except ValueError:
+        return False
 
 
 def silver_data_digest(silver: Mapping[str, Made]) -> str:

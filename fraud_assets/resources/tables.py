@@ -69,7 +69,7 @@ RAW_TRANSACTIONS: Final = Table(
 )
 
 SILVER_TRANSACTIONS: Final = Table(
-    "silver", "silver_transactions_base", "one good transaction", contract.silver_schema()
+    "silver", "silver_transactions_base", "one good transaction", contract.silver_schema(), shared=True
 )
 
 QUARANTINED_TRANSACTIONS: Final = Table(
@@ -79,14 +79,11 @@ QUARANTINED_TRANSACTIONS: Final = Table(
 PARTITION_BUILDS: Final = Table(
     "silver",
     "partition_builds",
-    "one built partition",
+    "one partition that was built, or adopted from something else that wrote it",
     pa.schema(
         [
-            *(
-                SILVER_TRANSACTIONS.schema.field(name)
-                for name in ("input_version", "lookback_version", "tail_version", "silver_version")
-            ),
-            column("landed_rows", pa.int64(), "Records in the partition's landed files."),
+            *contract.VERSIONS,
+            column("landed_rows", pa.int64(), "Records in the partition's landed files; of an adopted one, its rows."),
             column("silver_rows", pa.int64(), "Rows that became Silver."),
             column(
                 "quarantined_rows", pa.int64(), "Rows that were refused; landed_rows = silver_rows + quarantined_rows."

@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from fraud_assets.columns import number_array, text_array
 from fraud_assets.partition_keys import Grain, key_of
 from fraud_assets.serve.journal import Entry
 from fraud_assets.serve.service import Answer
@@ -51,15 +52,15 @@ def answers_table(entries: Iterable[Entry], grain: Grain) -> pa.Table:
     for entry in entries:
         key = key_of(_EPOCH + timedelta(microseconds=entry.time_us), grain)
         rows.setdefault((key, entry.id), decode(entry.answer))
-    columns = ("fraud_score", "model_version", *FEATURE_NAMES)
-    types = {"model_version": pa.string()}
+    answers = rows.values()
     return pa.table(
         {
-            "partition_key": pa.array([key for key, _ in rows], pa.string()),
-            "TransactionID": pa.array([name for _, name in rows], pa.string()),
+            "partition_key": text_array(key for key, _ in rows),
+            "TransactionID": text_array(name for _, name in rows),
+            "model_version": text_array(answer.model_version for answer in answers),
             **{
-                name: pa.array([getattr(row, name) for row in rows.values()], types.get(name, pa.float64()))
-                for name in columns
+                name: number_array([getattr(answer, name) for answer in answers], pa.float64())
+                for name in ("fraud_score", *FEATURE_NAMES)
             },
         }
     )

@@ -13,6 +13,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from fraud_assets.columns import number_array, text_array
 from fraud_assets.partition_keys import bounds
 from fraud_assets.silver.expressions import row_by_row
 from fraud_assets.silver.json_records import texts_of
@@ -280,7 +281,7 @@ def _refused_lines(con: duckdb.DuckDBPyConnection, file: RawFile, number: int) -
     """Make the table `refused_lines` of the lines of a JSON file whose rows are refused, read once more."""
     refused = con.execute("SELECT line FROM evaluated_rows WHERE file_no = ? AND reasons <> []", [number]).fetchall()
     texts = texts_of(file, {line for (line,) in refused}) if refused else []
-    numbers, lines = pa.array([at for at, _ in texts], pa.int64()), pa.array([text for _, text in texts], pa.string())
+    numbers, lines = number_array([at for at, _ in texts]), text_array(text for _, text in texts)
     con.register("_refused", pa.table({"_line": numbers, "text": lines}))
     con.execute("CREATE OR REPLACE TEMP TABLE refused_lines AS FROM _refused")
     con.unregister("_refused")

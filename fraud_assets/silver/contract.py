@@ -91,6 +91,14 @@ _INPUT: Final = column(
 )
 _PARTITION: Final = column("partition_key", _TEXT, "The day or hour the row belongs to.")
 
+VERSIONS: Final = (
+    _INPUT,
+    column("lookback_version", _TEXT, "Digest of the previous partition's last window, as looked back on."),
+    column("tail_version", _TEXT, "Digest of this partition's last window, for the next one to look back on."),
+    column("silver_version", _TEXT, "Digest of what is scored in the partition; the label is no part of it."),
+)
+"""Constant within a partition, and NULL in rows that something else wrote and does not know them."""
+
 
 def silver_schema() -> pa.Schema:
     """Return the schema of `silver.silver_transactions_base`: one row per transaction, with comments."""
@@ -104,10 +112,7 @@ def silver_schema() -> pa.Schema:
             column(
                 "isFraud", pa.int32(), "The label: 1 fraud, 0 not, null where it is not known (yet).", nullable=True
             ),
-            _INPUT,
-            column("lookback_version", _TEXT, "Digest of the previous partition's last window, as looked back on."),
-            column("tail_version", _TEXT, "Digest of this partition's last window, for the next one to look back on."),
-            column("silver_version", _TEXT, "Digest of what is scored in the partition; the label is no part of it."),
+            *(field.with_nullable(True) for field in VERSIONS),
             _PARTITION,
         ]
     )
@@ -164,7 +169,7 @@ class ContractCheck:
 
 
 class ContractViolationError(FraudAssetsError):
-    """Features that break the contract; nothing of the partition was written."""
+    """Features that break the contract; nothing of the partition was written, or nothing of it is scored."""
 
     def __init__(self, check: ContractCheck) -> None:
         super().__init__(check.summary())
@@ -175,16 +180,19 @@ def check_features(con: duckdb.DuckDBPyConnection, relation: str) -> ContractChe
     """Say which rules of the contract the rows of a relation break, and how often.
 
     The schema must be Silver's (names, order, types), every rule must hold (NULL does not), no column but the
-    label may be NULL, and (partition_key, TransactionID) must be unique. A wrong schema is reported alone,
-    since no rule can be checked on it. The relation is a table, a view, or a SELECT in parentheses.
+    label and the versions may be NULL, and (partition_key, TransactionID) must be unique. A wrong schema is reported
+    alone, since no rule can be checked on it. The relation is a table, a view, or a SELECT in parentheses.
     """
-    expected = [(field.name, duckdb_type(field.type)) for field in silver_schema()]
+    schema = silver_schema()
+    expected = [(field.name, duckdb_type(field.type)) for field in schema]
     actual = [(row[0], row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
     if actual != expected:
         [(rows,)] = con.execute(f"SELECT count(*) FROM {relation}").fetchall()
         return ContractCheck(rows=rows, violations={_schema_difference(actual, expected): max(rows, 1)})
     rules = {feature.rule: feature.rule for feature in FEATURES} | {
-        f"{name} is present": f"{name} IS NOT NULL" for name, _ in expected if name not in (*FEATURE_NAMES, "isFraud")
+        f"{field.name} is present": f"{field.name} IS NOT NULL"
+        for field in schema
+        if not field.nullable and field.name not in FEATURE_NAMES
     }
     rules["isFraud is 0, 1 or null"] = "isFraud IS NULL OR isFraud IN (0, 1)"
     counts = ", ".join(f"count(*) FILTER (WHERE ({rule}) IS NOT TRUE)" for rule in rules.values())

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from fraud_assets.columns import text_array
 from fraud_assets.silver.raw_files import (
     NOT_TEXT,
     OTHER_BYTES,
@@ -85,7 +86,7 @@ class CsvChunk:
         if delimited:
             numbers = [*numbers, *(line for line, _ in delimited)]
             columns = [
-                pa.chunked_array([*column.chunks, pa.array([fields[at] for _, fields in delimited], pa.string())])
+                pa.chunked_array([*column.chunks, text_array(fields[at] for _, fields in delimited)])
                 for at, column in zip(kept, columns, strict=True)
             ]
         return RawRows(

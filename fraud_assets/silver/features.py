@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from fraud_assets.partition_keys import bounds
-from fraud_assets.silver.contract import WINDOW
+from fraud_assets.silver.contract import FEATURE_NAMES, WINDOW
 from fraud_assets.silver.source import Source
 from fraud_assets.silver.windows import aggregate_windows
 
@@ -61,6 +61,9 @@ _SCORED: Final = (
     " sum_thousandths, sum_squares, product_diversity_5min, length(TransactionID), TransactionID, card_id"
 )
 """What a score can depend on, exactly. With numbers and the id's length first, no two rows are written alike."""
+
+_STORED: Final = f"epoch_us(event_timestamp), {', '.join(FEATURE_NAMES)}, length(TransactionID), TransactionID, card_id"
+"""The same of stored rows, which lack the exact sums."""
 
 _LOOKED_BACK_ON: Final = "epoch_us(event_timestamp), amount_thousandths, length(card_id), card_id, ProductCD"
 """What the next partition's windows see of a row."""
@@ -120,19 +123,7 @@ def read_transactions(
     the temporary table `lookback_transactions` as well. Nothing else is read afterwards. Where the good transactions
     are those of a later part of the partition only, that part begins at `start` and looks back from there.
     """
-    start = start or bounds(key, source.partitions.grain)[0]
-    con.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE lookback_transactions AS
-        SELECT
-            TransactionID, event_timestamp, card_id, ProductCD,
-            round_even(TransactionAmt * 1000, 0)::BIGINT AS amount_thousandths,
-            is_international_txn, isFraud
-        FROM {lookback or _NO_LOOKBACK}
-        WHERE event_timestamp >= $since AND event_timestamp < $until
-        """,
-        {"since": start - WINDOW, "until": start},
-    )
+    _look_back(con, lookback or _NO_LOOKBACK, start or bounds(key, source.partitions.grain)[0])
     transactions = pa.Table.from_batches(_batches(con), schema=_TRANSACTIONS)
     for name in ("event_timestamp", "amount_thousandths"):
         # In one piece, numpy reads a column where it lies.
@@ -170,6 +161,33 @@ def sum_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> Fe
         silver=_sum_rows(con, "featured_transactions", _SCORED),
         tail=_sum_rows(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
         lookback=_sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON),
+    )
+
+
+def digest_stored_rows(con: duckdb.DuckDBPyConnection, rows: str, source: Source, key: str) -> tuple[str, str]:
+    """Return the digests of a relation of a partition's stored rows: as scored, and as the next one looks back on them.
+
+    Whoever stored them may have computed them otherwise, so the first is of the features as they are.
+    """
+    _, end = bounds(key, source.partitions.grain)
+    _look_back(con, rows, end)
+    tail = _sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON)
+    return _sum_rows(con, rows, _STORED).digest, tail.digest
+
+
+def _look_back(con: duckdb.DuckDBPyConnection, rows: str, until: datetime) -> None:
+    """Make the temporary table `lookback_transactions`: what of some rows a window sees that begins at a time."""
+    con.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE lookback_transactions AS
+        SELECT
+            TransactionID, event_timestamp, card_id, ProductCD,
+            round_even(TransactionAmt * 1000, 0)::BIGINT AS amount_thousandths,
+            is_international_txn, isFraud
+        FROM {rows}
+        WHERE event_timestamp >= $since AND event_timestamp < $until
+        """,
+        {"since": until - WINDOW, "until": until},
     )
 
 

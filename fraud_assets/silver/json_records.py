@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.columns import number_array, text_array
 from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, ROWS_IN_TURN, RawFile, RawRows, open_text, printable
 from fraud_assets.sql import literal
 
@@ -55,11 +56,11 @@ class JsonChunk:
         """Return what a query finds in `lines (number, line)`, without those that are not text."""
         numbers = self.numbers
         try:
-            lines = pa.array(self.lines, pa.string())
+            lines = text_array(self.lines)
         except UnicodeEncodeError:
             is_text = [not NOT_TEXT.search(line) for line in self.lines]
-            numbers, lines = list(compress(numbers, is_text)), pa.array(compress(self.lines, is_text), pa.string())
-        table = pa.table({"number": pa.array(numbers, pa.int64()), "line": lines})
+            numbers, lines = list(compress(numbers, is_text)), text_array(compress(self.lines, is_text))
+        table = pa.table({"number": number_array(numbers), "line": lines})
         con.register("lines", pa.Table.from_batches(table.to_batches(ROWS_IN_TURN), table.schema))
         try:
             return con.sql(select).to_arrow_table()
@@ -97,7 +98,7 @@ class JsonChunk:
                 else:
                     numbers.append(number)
                     objects.append(value)
-        others = (pa.array([_text(one.get(name)) for one in objects], pa.string()) for name in names)
+        others = (text_array(_text(one.get(name)) for one in objects) for name in names)
         columns = [pa.chunked_array([*column.chunks, more]) for column, more in zip(columns, others, strict=True)]
         return RawRows(numbers, columns, unreadable)
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fraud_assets.columns import number_array, text_array
 from fraud_assets.silver.csv_records import CELLS_AT_ONCE, LINES_AT_ONCE, CsvRecords, open_csv
 from fraud_assets.silver.json_records import JsonRecords, open_json
 from fraud_assets.silver.raw_files import OTHER_BYTES, ROWS_IN_TURN, BrokenFileError, RawFile, RawRows
@@ -66,7 +67,7 @@ class ParquetRows:
             ]
             if not_text:
                 whole = np.setdiff1d(np.arange(len(rows)), not_text)
-                lines, rows = (first + whole).tolist(), rows.take(pa.array(whole.tolist(), pa.int64()))
+                lines, rows = (first + whole).tolist(), rows.take(number_array(whole.tolist()))
             yield RawRows(lines, [rows.column(name) for name in names], unreadable)
             first += len(batch)
 
@@ -159,7 +160,7 @@ def _as_text(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[int]]:
             cells = plain.cast(pa.binary()).to_pylist()
             texts = [None if cell is None else cell.decode("utf-8", "backslashreplace") for cell in cells]
             not_text |= {i for i, text in enumerate(texts) if text is not None and text.encode() != cells[i]}
-            columns[number] = pa.array(texts, pa.string())
+            columns[number] = text_array(texts)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), sorted(not_text)
 
 
@@ -190,9 +191,9 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: RawRows) -> None:
         return
     cells = [f"c{i}" for i in range(len(rows.columns))]
     texts = "".join("," + text_of_cell(cell) for cell in cells)
-    # From a buffer: pyarrow would load pandas to look at a sequence.
-    numbers = pa.Array.from_buffers(pa.int64(), len(rows.lines), [None, pa.py_buffer(np.array(rows.lines, np.int64))])
-    batches = pa.Table.from_arrays([numbers, *rows.columns], names=["_line", *cells]).to_batches(ROWS_IN_TURN)
+    batches = pa.Table.from_arrays([number_array(rows.lines), *rows.columns], names=["_line", *cells]).to_batches(
+        ROWS_IN_TURN
+    )
     con.register("_batch", pa.Table.from_batches(batches))
     try:
         con.execute(f"INSERT INTO {identifier(table)} SELECT _line {texts} FROM _batch")

@@ -31,11 +31,14 @@ def score_files(batches: Batches, scoring: Scoring, files: Sequence[tuple[str, s
     for number in numbers(batches):
         key, silver, built_digest = files[number]
         with connected(scoring.memory) as con:
-            rows, digest = score_partition(
+            # The digest that stands in the rows; what something else wrote has none, and is known by its record's.
+            [(digest,)] = con.execute(f"SELECT any_value(silver_version) FROM {silver}").fetchall()
+            digest = digest or built_digest
+            rows = score_partition(
                 con,
                 silver,
                 batch_rows=BATCH_ROWS,
-                built_digest=built_digest,
+                silver_version=digest,
                 scorer=_scorer(scoring.scorers, scoring.version),
                 scored_at=scoring.scored_at,
                 model_version=scoring.version,

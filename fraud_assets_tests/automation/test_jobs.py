@@ -38,4 +38,5 @@ def test_a_job_covers_the_assets_of_all_its_stages_and_is_described_by_the_first
         "training_job": {"fraud_isolation_forest", "evaluation_metrics", "prod_model"},
         "scoring_job": {"fraud_predictions", "fraud_alerts"},
     }
-    assert jobs["training_job"].description == STAGES[1].does
+    [model] = [stage for stage in STAGES if stage.name == "model"]
+    assert jobs["training_job"].description == model.does

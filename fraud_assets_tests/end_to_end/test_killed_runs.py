@@ -1,31 +1,44 @@
 """Whatever is killed wherever: what is due is done in the end, once, and nothing waits for a person.
 
-Histories of landings, corrections, late files, moves of `@prod` and lost ticks, in which processes that do what is due
-are killed at every named step. Afterwards the platform equals one that was built anew from what landed.
+Histories of landings, corrections, late files, late labels, promotions, rollbacks and lost ticks, in which processes
+that do what is due, or move `@prod`, are killed at every named step. Afterwards the platform equals one that was built
+anew from what landed, quarantine included, and scored and evaluated by the same versions.
 """
 
 import random
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.automation.dead_runs import QUIET_SECONDS, end_dead_runs
 from fraud_assets.automation.jobs import run_tags
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.gold.predictions import score_partition
+from fraud_assets.model.promotion import prod_after
+from fraud_assets.platform_state import EvaluationState
 from fraud_assets.resources.lake import BATCH_ROWS
-from fraud_assets.resources.models.promotions import apply_decision
-from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets.resources.models.promotions import apply_decision, decisions
+from fraud_assets.resources.models.registry import NoModelError
+from fraud_assets.resources.tables import (
+    EVALUATION_METRICS,
+    PREDICTIONS,
+    QUARANTINED_TRANSACTIONS,
+    SILVER_TRANSACTIONS,
+)
 from fraud_assets.run_requests import requests
 from fraud_assets_tests.automation.test_sensors import landed, run_requested, unscored
 from fraud_assets_tests.depth import cases
-from fraud_assets_tests.killed import STEPS, killed_at
+from fraud_assets_tests.killed import STEPS, killed_at, move_prod
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
+from fraud_assets_tests.resources.test_promotions import unrecorded
+from fraud_assets_tests.simulator.truth import write_labels
 
 DAYS = 9
 """Six are scored when a history begins; three more land."""
@@ -54,17 +67,20 @@ def platform(begun: Path, tmp_path: Path) -> Iterator[TestPlatform]:
 def happen(platform: TestPlatform, chance: random.Random) -> None:
     """Let one thing happen that people or feeds do."""
     day = FIRST_DAY + timedelta(days=chance.randrange(DAYS))
-    what = chance.choice(("land", "land", "land", "late", "move", "lost tick"))
+    what = chance.choice(("land", "land", "land", "late", "promote", "roll back", "labels", "lost tick"))
     if what == "land":
         platform.simulate(1, start=day, seed=chance.randrange(1_000), rows_per_day=chance.choice((40, 120)))
     elif what == "late":
         [made] = platform.simulate(1, start=day, seed=chance.randrange(1_000), rows_per_day=30)
         made.rename(made.with_name(f"late-{chance.randrange(3)}.csv"))
-    elif what == "move":
-        registry = platform.model_registry
+    elif what == "promote":
+        move_prod(platform)
+    elif what == "roll back":
         said = {"decided_by": "somebody", "reason": "for a test", "provenance": {}}
-        version = "2" if registry.prod_version() == "1" else "1"
-        apply_decision(platform.lake, registry, version, move="promoted", **said)
+        with suppress(NoModelError):  # nothing was promoted yet
+            apply_decision(platform.lake, platform.model_registry, None, move="rolled back", **said)
+    elif what == "labels":
+        write_labels(day, platform.landing_zone.folder, rows_per_day=chance.choice((40, 120, 700)))
     else:
         landed(platform)
 
@@ -86,11 +102,22 @@ def settle(platform: TestPlatform) -> None:
     assert platform.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)) == []
     assert list((platform.data_dir / ".runs").glob("*")) == []
     assert list(platform.data_dir.glob(".fraud.duckdb.*.tmp*")) == []
-    assert platform.lake.views_are_current()
+    made_of = "SELECT partition_key, silver_version, model_version, count(*) FROM {} GROUP BY ALL ORDER BY ALL"
+    with platform.lake.read_views() as connection:
+        shown = connection.execute(made_of.format("gold.fraud_predictions")).fetchall()
+    assert shown == platform.rows(made_of.format("{gold}"), gold=PREDICTIONS), "readers see what there is"
+    registry, decided = platform.model_registry, decisions(platform.lake)
+    assert prod_after(decided) == registry.prod_version(), "the record says where @prod is"
+    assert unrecorded(platform.lake, registry) == []
 
 
 def versions(platform: TestPlatform) -> dict[str, str]:
     return {key: gold.of["model_version"] for key, gold in platform.state().gold.items()}
+
+
+def window_of(platform: TestPlatform, evaluated: EvaluationState) -> dict[str, str]:
+    windows = platform.lake.partition_states(EVALUATION_METRICS, ("evaluation_start", "evaluation_end"))
+    return {name: value for name, value in windows[evaluated.model_version].items() if name != "rows"}
 
 
 def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str, int]]:
@@ -105,19 +132,25 @@ def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str,
                 if rows:
                     found.append((f"{what}: {way}", rows))
 
-        compare(
-            "silver", f"FROM {lake.select(SILVER_TRANSACTIONS)}", f"FROM {rebuilt.lake.select(SILVER_TRANSACTIONS)}"
-        )
+        for table in (SILVER_TRANSACTIONS, QUARANTINED_TRANSACTIONS):
+            compare(table.address, f"FROM {lake.select(table)}", f"FROM {rebuilt.lake.select(table)}")
+        evaluated = platform.state().evaluation
+        if evaluated and window_of(platform, evaluated) == window_of(rebuilt, evaluated):  # no day landed after it
+            # Beside the forest's own figures stand those of the version that was behind @prod then.
+            figures = "SELECT * EXCLUDE evaluated_at FROM {} WHERE scored_by IN ('forest', 'rows')"
+            of = [one.lake.select(EVALUATION_METRICS, keys=[evaluated.model_version]) for one in (platform, rebuilt)]
+            compare("evaluation", figures.format(of[0]), figures.format(of[1]))
+        silver = platform.state().silver
         for key, version in versions(platform).items():
-            rows, _ = score_partition(
+            rows = score_partition(
                 connection,
                 rebuilt.lake.select(SILVER_TRANSACTIONS, keys=[key]),
                 batch_rows=BATCH_ROWS,
-                built_digest="",
                 scorer=registry.scorer(version),
                 scored_at=datetime.now(tz=UTC),
                 model_version=version,
                 partition_key=key,
+                silver_version=silver[key].of["silver_version"],
             )
             connection.register("again", rows.read_all())
             stored = lake.select(PREDICTIONS, keys=[key])
@@ -127,12 +160,20 @@ def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str,
 
 
 def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
+    """Build what landed anew, and evaluate the version that was evaluated, beside the same registry."""
     shutil.copytree(platform.landing_zone.folder, folder / "landing")
-    rebuilt = TestPlatform(folder, platform.instance)
+    rebuilt = TestPlatform(folder, platform.instance, tracking_uri=platform.model_registry.tracking_uri)
     due = [item for item in rebuilt.plan().due if item.stage == "silver"]
     days = [(FIRST_DAY + timedelta(days=day)).isoformat() for day in range(-1, 31)]
     for request in requests(due, all_keys=days):
         assert run_requested(rebuilt, dg.RunRequest(job_name="silver_job", tags=run_tags(request))).success
+    if evaluated := platform.state().evaluation:
+        again = dg.RunRequest(
+            job_name="training_job",
+            tags={MODEL_VERSION_TAG: evaluated.model_version},
+            asset_selection=[dg.AssetKey("evaluation_metrics")],
+        )
+        assert run_requested(rebuilt, again).success
     return rebuilt
 
 
@@ -169,6 +210,7 @@ def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
 @pytest.mark.skipif(cases(0, 1) == 0, reason="each step by itself: make verify")
 def test_a_kill_at_each_step_leaves_nothing_for_a_person(platform: TestPlatform, tmp_path: Path, step: str) -> None:
     platform.simulate(2, start=date(2026, 1, 6), seed=8)
+    write_labels(date(2026, 1, 6), platform.landing_zone.folder, rows_per_day=700)
     assert killed_at(platform, step), "no step that the work never comes to"
     settle(platform)
     assert difference(platform, rebuild(platform, tmp_path / "rebuilt")) == []

@@ -795,8 +795,10 @@ def test_pandas_reads_one_version_through_delta_and_too_many_rows_of_the_folder(
     assert sorted(pd.read_parquet(path_of(lake, NOTES))["author"]) == ["ann", "ann", "bob", "bob"]
 
 
-def test_only_silvers_label_may_be_null(lake: Lake) -> None:
-    assert [field.name for field in SILVER_TRANSACTIONS.schema if field.nullable] == ["isFraud"]
+def test_only_silvers_label_and_what_others_do_not_know_may_be_null(lake: Lake) -> None:
+    versions = ["input_version", "lookback_version", "tail_version", "silver_version"]
+    assert [field.name for field in SILVER_TRANSACTIONS.schema if field.nullable] == ["isFraud", *versions]
+    assert [field.name for field in PARTITION_BUILDS.schema if field.nullable] == []
     columns = [
         pa.nulls(1, field.type) if field.name in ("isFraud", "card_id") else column
         for field, column in zip(SILVER_TRANSACTIONS.schema, one_row(SILVER_TRANSACTIONS, "k").columns, strict=True)

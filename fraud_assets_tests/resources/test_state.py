@@ -9,7 +9,13 @@ from fraud_assets.platform_state import Made, PlatformState
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.state import evaluated_labels_digest, read_state, silver_data_digest, silver_states
+from fraud_assets.resources.state import (
+    evaluated_labels_digest,
+    read_state,
+    silver_data_digest,
+    silver_partitions,
+    silver_states,
+)
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
     EVALUATION_METRICS,
@@ -61,7 +67,7 @@ def put(lake: Lake, table: Table, key: str, *rows: dict[str, Any]) -> None:
 
 
 def versions(name: str) -> dict[str, str]:
-    return {column: f"{column} {name}" for column in VERSIONS}
+    return {column: f"{column} {name}" for column in VERSIONS} | {"input_version": f"{name}-source-contract"}
 
 
 def put_build(lake: Lake, key: str, name: str, rows: int) -> None:
@@ -115,6 +121,58 @@ def test_a_partition_may_be_emptied_and_filled_again(lake: Lake) -> None:
         put_silver(lake, "2026-01-05", name, rows)
         seen.append(silver_states(lake)["2026-01-05"])
     assert seen == [silver("full", 2), silver("empty", 0), silver("again", 1)]
+
+
+WITHOUT = dict.fromkeys(VERSIONS)
+"""The versions of rows that something else wrote."""
+
+
+def write(lake: Lake, key: str, *rows: dict[str, Any]) -> str:
+    """Write a Silver partition as something else does; return the digest of its files."""
+    put(lake, SILVER_TRANSACTIONS, key, *rows)
+    return lake.partition_states(SILVER_TRANSACTIONS, ())[key]["files"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([WITHOUT], id="without versions"),
+        pytest.param([WITHOUT, versions("theirs")], id="some with versions"),
+        pytest.param([versions("theirs") | {"tail_version": None}], id="without one of them"),
+        pytest.param([versions("one"), versions("other")], id="with several"),
+        pytest.param([versions("theirs")], id="with versions that nobody recorded"),
+    ],
+)
+def test_what_something_else_wrote_is_known_once_it_is_adopted_and_until_its_files_change(
+    lake: Lake, rows: list[dict[str, Any]]
+) -> None:
+    first = write(lake, "2026-01-05", *rows)
+    assert silver_partitions(lake) == ({}, {"2026-01-05": first})
+
+    adopted = {"input_version": first, "lookback_version": "", "tail_version": "t", "silver_version": "s"}
+    put(lake, PARTITION_BUILDS, "2026-01-05", {**adopted, "silver_rows": len(rows)})
+    assert silver_partitions(lake) == ({"2026-01-05": Made(len(rows), adopted)}, {})
+
+    second = write(lake, "2026-01-05", *rows)
+    assert silver_partitions(lake) == ({}, {"2026-01-05": second})
+    assert first != second
+
+
+@pytest.mark.parametrize("built_rows", [2, 0])
+def test_what_was_written_over_a_built_partition_is_not_the_build(lake: Lake, built_rows: int) -> None:
+    put_build(lake, "2026-01-05", "first", built_rows)
+    put_silver(lake, "2026-01-05", "first", built_rows)
+    written = write(lake, "2026-01-05", WITHOUT)
+    assert silver_partitions(lake) == ({}, {"2026-01-05": written})
+
+
+def test_the_state_of_an_earlier_version_is_the_one_of_that_version(lake: Lake) -> None:
+    put_build(lake, "2026-01-05", "first", 2)
+    put_silver(lake, "2026-01-05", "first", 2)
+    before = lake.version(SILVER_TRANSACTIONS)
+    write(lake, "2026-01-05", WITHOUT)
+    assert silver_states(lake, before) == {"2026-01-05": silver("first", 2)}
+    assert silver_states(lake) == {}
 
 
 def test_the_silver_data_digest_is_of_all_that_a_model_would_see() -> None:
@@ -281,10 +339,12 @@ def test_an_evaluation_is_of_its_window_as_built_whatever_else_is_built(
     lake: Lake, tmp_path: Path, window: tuple[str, str] | None, changes: set[str]
 ) -> None:
     for key in ("2026-01-05", "2026-01-06", "2026-01-07"):
+        put_build(lake, key, "first", 2)
         put_silver(lake, key, "first", 2)
     put_evaluation(lake, "1", window, evaluated_labels_digest([], silver_states(lake), window))
     changed = set()
     for key in ("2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"):
+        put_build(lake, key, "second", 2)
         put_silver(lake, key, "second", 2)
         found = state_of(lake, tmp_path, prod="1").evaluation
         assert found is not None

@@ -130,6 +130,11 @@ def test_good_rows_pass(con: duckdb.DuckDBPyConnection):
     assert check.summary() == "2 rows keep the feature contract."
 
 
+def test_rows_that_something_else_wrote_need_none_of_our_versions(con: duckdb.DuckDBPyConnection):
+    names = ("input_version", "lookback_version", "tail_version", "silver_version")
+    assert check_features(con, relation(GOOD_ROW | dict.fromkeys(names, "NULL::VARCHAR"))).passed
+
+
 def test_no_rows_pass(con: duckdb.DuckDBPyConnection):
     con.execute(f"CREATE TEMP TABLE none AS SELECT * FROM {relation(GOOD_ROW)} LIMIT 0")
     assert check_features(con, "none").passed
@@ -175,7 +180,7 @@ def test_no_rows_pass(con: duckdb.DuckDBPyConnection):
         ),
         ({"isFraud": "2::INTEGER"}, {"isFraud is 0, 1 or null"}),
         ({"card_id": "NULL::VARCHAR"}, {"card_id is present"}),
-        ({"silver_version": "NULL::VARCHAR"}, {"silver_version is present"}),
+        ({"partition_key": "NULL::VARCHAR"}, {"partition_key is present"}),
         ({"TransactionAmt": "10.5::FLOAT"}, {"column TransactionAmt is FLOAT, not DOUBLE"}),
         (
             {"event_timestamp": "TIMESTAMP '2026-01-05 12:00:00'"},

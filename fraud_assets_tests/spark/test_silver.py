@@ -8,6 +8,7 @@ import pytest
 
 from fraud_assets.assets.silver import build_here
 from fraud_assets.resources.lake import Lake, open_lake
+from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import PARTITION_BUILDS, RAW_TRANSACTIONS, SILVER_TRANSACTIONS
 from fraud_assets.spark.silver import build_with_spark
 from fraud_assets_tests.depth import cases
@@ -49,9 +50,7 @@ def test_any_history_in_any_buckets_gives_the_same_rows_reasons_and_versions(see
         assert differences(here, there) == []
         if broken:
             feed.mend(feed.keys[1])
-    assert here.partition_states(SILVER_TRANSACTIONS, ("silver_version", "tail_version")) == there.partition_states(
-        SILVER_TRANSACTIONS, ("silver_version", "tail_version")
-    )
+    assert silver_states(here) == silver_states(there)
 
 
 def test_bronze_says_what_landed_as_the_asset_does(tmp_path: Path) -> None:
