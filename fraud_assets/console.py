@@ -14,13 +14,14 @@ from fraud_assets.gold.predictions import most_suspicious
 from fraud_assets.incidents import Incident, messages
 from fraud_assets.model.estimates import FOREST, ROWS, quality_notes, quality_table
 from fraud_assets.model.records import evaluation_of
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import Landed, Landing
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import EVALUATION_METRICS, PARTITION_BUILDS, PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import Due, Plan, PlatformState
+from fraud_assets.staleness import Due, Plan
 
 if TYPE_CHECKING:
     from fraud_assets.automation.foreground import Ended, Started

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final, Literal
 
-from fraud_assets.staleness import PROD_TAKEN_AWAY, Plan, PlatformState
+from fraud_assets.platform_state import PlatformState
+from fraud_assets.staleness import PROD_TAKEN_AWAY, Plan
 
 Kind = Literal[
     "failed run",

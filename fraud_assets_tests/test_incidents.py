@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents, messages
-from fraud_assets.staleness import Due, Made, Plan, PlatformState
+from fraud_assets.platform_state import Made, PlatformState
+from fraud_assets.staleness import Due, Plan
 from fraud_assets_tests.depth import cases
 
 NOW = datetime(2026, 3, 1, 2, 10, tzinfo=UTC)

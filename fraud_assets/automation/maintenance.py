@@ -18,13 +18,14 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from fraud_assets.automation.notifications import CHECK_KEYS, ENDED, ended_run
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import READER_DATABASE, Lake
 from fraud_assets.resources.models.registry import RUN_TAG
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.reader_views import published
 from fraud_assets.resources.table_maintenance import TableMaintained, maintain_table
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS, TABLES
-from fraud_assets.staleness import PlatformState, decide
+from fraud_assets.staleness import decide
 
 _PAGE: Final = 1_000
 """Events read from Dagster's records at a time."""

@@ -23,13 +23,14 @@ from fraud_assets.checks.serve import SERVE_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.landing_zone import Landing
 from fraud_assets.resources.models.promotions import decisions
 from fraud_assets.resources.notified import Notified
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import PARTITION_BUILDS, PROMOTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.accounting import shares_over_limit
-from fraud_assets.staleness import PlatformState, Stage, decide
+from fraud_assets.staleness import Stage, decide
 
 SENSOR: Final = "notifications_sensor"
 

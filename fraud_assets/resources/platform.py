@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.landing_zone import Landing, LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -11,7 +12,7 @@ from fraud_assets.resources.state import late_labels, read_state
 from fraud_assets.settings import Settings
 from fraud_assets.silver.labels import LateLabels
 from fraud_assets.silver.source import Source
-from fraud_assets.staleness import STAGES, PlatformState, Stage
+from fraud_assets.staleness import STAGES, Stage
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class Platform:
             mlflow_url=self.settings.mlflow_url,
         )
 
+    @cached_property
+    def ranker_registry(self) -> ModelRegistry:
+        """The rankers of alerts, in the same store."""
+        said = {name: getattr(self.model_registry, name) for name in type(self.model_registry).model_fields}
+        return ModelRegistry(**{**said, "model_name": self.settings.ranker_name, "is_ranker": True})
+
     def look(self) -> Landing:
         """Return what landed, leaving no trace of having looked."""
         return self.landing_zone.look(remember=False)
@@ -67,6 +74,7 @@ class Platform:
             landing=landing,
             rescore_days=self.settings.rescore_days,
             alerts_per_day=self.settings.alerts_per_day,
+            label_delay_days=self.settings.label_delay_days if self.settings.rank_by_labels else None,
             stages=self.stages,
         )
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, provenance
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources import state as state_reader
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.tables import PREDICTIONS, TABLES, Table
-from fraud_assets.staleness import Due, PlatformState, Stage, decide
+from fraud_assets.staleness import Due, Stage, decide
 from fraud_assets_tests.automation.test_sensors import landed, ranges, run_requested, tick, unscored
 from fraud_assets_tests.platform import WITHOUT_PAGES, TestPlatform
 
