@@ -4,8 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +17,7 @@ import pytest
 from deltalake import DeltaTable
 from pyarrow import Table as ArrowTable
 
-from fraud_assets.assets.silver import build_here
 from fraud_assets.resources.lake import Lake, open_lake
-from fraud_assets.resources.table_maintenance import maintain_table
 from fraud_assets.resources.tables import PREDICTIONS, RAW_TRANSACTIONS, SILVER_TRANSACTIONS
 from fraud_assets.spark.jobs import SparkJobError, SparkJobs, summary
 from fraud_assets.spark.producer import Producer
@@ -214,54 +210,3 @@ def test_a_task_that_fails_names_the_reason_and_leaves_every_table_as_it_was(
     assert scores(scored_platform).equals(before)
     list(Producer(scored_platform.platform, SparkJobs(session)).do_due())
     assert not scores(scored_platform).equals(before)
-
-
-DIES = """
-import os, signal, sys
-from fraud_assets import cli
-from fraud_assets.resources.lake import Lake
-
-real, (address, when) = Lake.replace_with_files, sys.argv[1:3]
-
-def replace_with_files(self, table, *arguments, **named):
-    if table.address == address and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(self, table, *arguments, **named)
-    if table.address == address:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Lake.replace_with_files = replace_with_files
-sys.argv = ["fraud-assets", "spark", "run"]
-cli.main()
-"""
-
-
-def test_a_driver_that_is_killed_leaves_the_old_versions_and_the_next_one_ends_it(
-    session: Any, scored_platform: TestPlatform, tmp_path: Path
-) -> None:
-    platform = scored_platform
-    platform.simulate(1, rows_per_day=60, seed=97)
-    silver, gold = platform.lake.paths(SILVER_TRANSACTIONS), platform.lake.paths(PREDICTIONS)
-    environment = {
-        **os.environ,
-        "FRAUD_DATA_DIR": str(platform.data_dir),
-        "FRAUD_SPARK_MASTER": "local-cluster[1,1,1024]",
-    }
-    for table, when in ((SILVER_TRANSACTIONS, "before"), (PREDICTIONS, "before")):
-        died = subprocess.run([sys.executable, "-c", DIES, table.address, when], env=environment, capture_output=True)
-        assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
-        assert platform.lake.paths(PREDICTIONS) == gold
-        assert (platform.lake.paths(SILVER_TRANSACTIONS) == silver) is (table is SILVER_TRANSACTIONS)
-
-    list(Producer(platform.platform, SparkJobs(session)).do_due())
-
-    assert [item for item in platform.plan().due if item.stage in ("silver", "gold")] == []
-    rebuilt = open_lake(tmp_path / "rebuilt")
-    with rebuilt.connect() as connection:
-        build_here(rebuilt, platform.landing_zone, connection, sorted(silver), {})
-    assert differences(rebuilt, platform.lake) == []
-    removed = maintain_table(platform.lake, SILVER_TRANSACTIONS, retention_hours=0, shown=None)
-    assert removed is not None
-    assert removed.removed_files > 0
-    on_disk = set(map(str, Path(platform.lake.location(SILVER_TRANSACTIONS)).glob("*/*.parquet")))
-    assert on_disk == {path for paths in platform.lake.paths(SILVER_TRANSACTIONS).values() for path in paths}
