@@ -26,7 +26,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -c "from fraud_assets.model.scorer import warm; warm()" # so that no run waits for a compiler
+	@$(BIN)/python -c "from fraud_assets.model import ranker_kernels, scorer; scorer.warm(); ranker_kernels.warm()" # so that no run waits for a compiler
 	@grep -q DAGSTER_HOME $(BIN)/activate || { echo '$(AT_ACTIVATE)' >> $(BIN)/activate; \
 	    sed -i.orig 's/^    unset VIRTUAL_ENV$$/&; $(AT_DEACTIVATE)/' $(BIN)/activate; }
 	@touch $@

@@ -22,6 +22,7 @@ from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
 from fraud_assets.resources.models.promotions import apply_decision, reconcile
+from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS
 from fraud_assets.settings import load_settings, unknown_variables
@@ -184,6 +185,8 @@ def status(as_json: bool) -> None:
             console.show_next(platform.data_dir, platform.model_registry.tracking_uri)
 
 
+_RANKER = click.option("--ranker", "is_ranker", is_flag=True, help="Of the model that orders alerts.")
+
 _BY = click.option("--by", "decided_by", envvar="USER", default="a person", help="Who decides. Default: $USER.")
 
 
@@ -222,32 +225,39 @@ def maintain_platform() -> None:
 @main.command()
 @click.argument("version")
 @_BY
+@_RANKER
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; it is recorded.")
-def promote(version: str, decided_by: str, reason: str) -> None:
+def promote(version: str, decided_by: str, is_ranker: bool, reason: str) -> None:
     """Put a registered version behind @prod, whatever the gate said, on the record."""
     platform = _platform()
-    reconcile(platform.lake, platform.model_registry)
-    if version == platform.model_registry.prod_version():
+    registry = platform.ranker_registry if is_ranker else platform.model_registry
+    reconcile(platform.lake, registry)
+    if version == registry.prod_version():
         click.echo(f"Version {version} is behind @prod already.")
         return
-    platform.model_registry.verify(version)  # else every scoring after this would refuse it
-    _decide(platform, version, "promoted", decided_by, reason)
+    registry.verify(version)  # else every scoring after this would refuse it
+    _decide(platform, registry, version, "promoted", decided_by, reason)
 
 
 @main.command()
 @_BY
+@_RANKER
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; it is recorded.")
-def rollback(decided_by: str, reason: str) -> None:
+def rollback(decided_by: str, is_ranker: bool, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
-    _decide(_platform(), None, "rolled back", decided_by, reason)
+    platform = _platform()
+    registry = platform.ranker_registry if is_ranker else platform.model_registry
+    _decide(platform, registry, None, "rolled back", decided_by, reason)
 
 
-def _decide(platform: Platform, version: str | None, move: Move, decided_by: str, reason: str) -> None:
+def _decide(
+    platform: Platform, registry: ModelRegistry, version: str | None, move: Move, decided_by: str, reason: str
+) -> None:
     command = str(click.get_current_context().info_name)
     how: Any = {"move": move, "decided_by": decided_by, "reason": reason, "provenance": {"command": command}}
-    row = apply_decision(platform.lake, platform.model_registry, version, **how)
-    before = row["previous_version"] or "none"
-    click.echo(f"@prod      version {row['model_version']} (before: {before}). Scored partitions keep their version.")
+    row = apply_decision(platform.lake, registry, version, **how)
+    before, kept = row["previous_version"] or "none", "Ranked lists" if registry.is_ranker else "Scored partitions"
+    click.echo(f"@prod      version {row['model_version']} (before: {before}). {kept} keep their version.")
 
 
 @main.command()

@@ -83,6 +83,8 @@ def show(day: DayOfAlerts) -> None:
     for count, what in notes:
         if count:
             click.echo(f"  {count:,} {what}")
+    for version in sorted({one["ranker_version"] for one in day.lists if one["history_version"] is not None}):
+        click.echo(f"  ordered by version {version} of the ranker, whose reasons these are")
     for _, alerts in groupby(day.alerts, key=lambda row: (row["partition_key"], row["card_rank"])):
         _show_card(list(alerts))
 
@@ -102,7 +104,9 @@ def _show_card(alerts: Sequence[dict[str, Any]]) -> None:
             f"  {alert['rank']:>3}  {alert['event_timestamp']:%H:%M:%S}  {alert['TransactionAmt']:>12,.2f}  "
             f"{_printable(alert['ProductCD'])[:12]:<12}  {rarity:<11}  {_printable(alert['TransactionID'])}"
         )
-        told = textwrap.fill(alert["reason"], _WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7)
+        told = textwrap.fill(
+            alert["ranker_reason"] or alert["reason"], _WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7
+        )
         click.echo(told)
 
 

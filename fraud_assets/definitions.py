@@ -12,7 +12,9 @@ import dagster as dg
 from fraud_assets.assets.alerts import fraud_alerts
 from fraud_assets.assets.bronze import raw_transactions
 from fraud_assets.assets.gold import fraud_predictions
+from fraud_assets.assets.history import card_history
 from fraud_assets.assets.model import MODEL_ASSETS
+from fraud_assets.assets.ranker import fraud_alert_ranker
 from fraud_assets.assets.report import fraud_report
 from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import quarantined_transactions, silver_transactions_base
@@ -38,10 +40,12 @@ ASSETS = (
     raw_transactions,
     silver_transactions_base,
     quarantined_transactions,
+    card_history,
     *MODEL_ASSETS,
     fraud_predictions,
     fraud_alerts,
     alert_reviews,
+    fraud_alert_ranker,
     fraud_report,
 )
 """Every asset of the code location, from landing to the report."""
@@ -90,6 +94,7 @@ def build_definitions(
                 jobs,
                 rescore_days=settings.rescore_days,
                 alerts_per_day=settings.alerts_per_day,
+                label_delay_days=settings.label_delay_days if settings.rank_by_labels else None,
                 watch_seconds=watch_seconds,
             ),
             build_notifications_sensor(platform),
@@ -98,8 +103,11 @@ def build_definitions(
             "lake": platform.lake,
             "landing_zone": platform.landing_zone,
             "model_registry": platform.model_registry,
+            "ranker_registry": platform.ranker_registry,
             "mlflow": tracked_run,
             "alerts_per_day": settings.alerts_per_day,
+            "ranks_by_labels": settings.rank_by_labels,
+            "label_delay_days": settings.label_delay_days,
             "spark": spark_options(settings),
             "quarantine_limit": settings.quarantine_limit,
             **(resources or {}),

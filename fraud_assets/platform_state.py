@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fraud_assets.model.known_labels import KnownLabels
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.labels import LabelsDigest
 
@@ -29,6 +30,23 @@ class EvaluationState:
 
 
 @dataclass(frozen=True)
+class RankerState:
+    """The ranker of alerts and the labels that one could learn from.
+
+    Attributes:
+        version: behind `@prod`, as the record of decisions says.
+        labels: what is known now.
+        last_day: the latest day of Silver.
+        learned: the labels of the last attempt to learn, and the latest day then; None where there was none.
+    """
+
+    version: str | None
+    labels: KnownLabels
+    last_day: str = ""
+    learned: tuple[KnownLabels, str] | None = None
+
+
+@dataclass(frozen=True)
 class PlatformState:
     """Everything the decision depends on. Partition keys sort in time order.
 
@@ -47,6 +65,7 @@ class PlatformState:
         reviews_read: digest of the review files that were read; empty where there were none.
         reviews_landed: digest of those that landed; empty where there are none.
         foreign: digest of the files of each Silver partition that something else wrote and that is not adopted since.
+        ranker: None where alerts are to be ordered by their score alone.
     """
 
     landed: Mapping[str, InputDigest]
@@ -62,6 +81,7 @@ class PlatformState:
     alerts_per_day: int = 100
     reviews_read: str = ""
     reviews_landed: str = ""
+    ranker: RankerState | None = None
     foreign: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     """Where Spark runs, in its own words (spark://..., local-cluster[2,1,1024]). Default: what Spark's settings say."""
     model_name: str = "fraud_isolation_forest"
     """Name of the registered model. Unity Catalog wants three levels: catalog.schema.name."""
+    rank_by_labels: bool = True
+    """Whether alerts may be ordered by a second model that learns from labels, once it is shown to be better."""
+    ranker_name: str = "fraud_alert_ranker"
+    """Name of the registered model that orders alerts, as FRAUD_MODEL_NAME."""
+    label_delay_days: int = Field(default=7, ge=0)
+    """After so many days a label that comes with its transaction counts as known; late labels count when they land."""
     retention_hours: int = Field(default=24, ge=1)
     """How long what a reader opened stays readable after it was replaced; then maintenance removes its files."""
     history_days: int = Field(default=7, ge=1)

@@ -11,9 +11,11 @@ from typing import Any, Final, Literal
 
 from fraud_assets.partition_keys import day_of
 from fraud_assets.platform_state import Made, PlatformState
+from fraud_assets.ranked_lists import why_learn, why_ranked_anew
 from fraud_assets.silver.adoption import is_adopted
 from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
+from fraud_assets.silver.history import HISTORY_DAYS, HistoryDigest, earlier_digests, silver_digest
 
 REPORTED_DAYS: Final = 31
 """The latest days of which a report is made by itself: a month. Whoever lands years at once does not wait for pages
@@ -183,7 +185,31 @@ def _due_gold(state: PlatformState) -> Iterator[Due]:
             yield Due("gold", key, "its Silver rows changed", silver, version)
 
 
+def _due_history(state: PlatformState) -> Iterator[Due]:
+    made, not_yet = state.made.get("history", {}), {item.key for item in _due_silver(state)}
+    own = {key: silver_digest(one.of["input_version"]) for key, one in state.silver.items() if one.rows}
+    before = {key: HistoryDigest.parse(one.of["history_version"]) for key, one in made.items()}
+    # What a partition hands on is known once its own history is made of its rows as they are.
+    is_known = {key for key, digest in own.items() if key in before and before[key].silver == digest}
+    handed_on = {key: made[key].of["handed_on_version"] if key in is_known else None for key in own}
+    earlier = earlier_digests(handed_on, own)
+    for key, digest in sorted(own.items()):
+        if key not in made:
+            why = "built, no history of its cards yet"
+        elif key not in is_known:
+            why = f"its {_FILES} changed"
+        elif earlier[key] not in (None, before[key].earlier):
+            why = f"what its cards did in the {HISTORY_DAYS} days before changed"
+        else:
+            continue
+        if key not in not_yet:
+            yield Due("history", key, why, f"{digest} {earlier[key]}")
+    for key in sorted((made.keys() & state.silver.keys()) - own.keys() - not_yet):
+        yield Due("history", key, "its Silver rows are gone", f"{before[key]} gone")
+
+
 def _due_alerts(state: PlatformState) -> Iterator[Due]:
+    latest_day = day_of(max(state.gold, default=""))
     scored_anew = {item.key for item in _due_gold(state)}  # Whoever scores a partition makes its list as well.
     for key, scored in sorted(state.gold.items()):
         made = state.made.get("alerts", {}).get(key)
@@ -195,9 +221,9 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
             why = "its scores changed"
         elif made.of["alerts_per_day"] != state.alerts_per_day:
             why = f"alerts per day changed from {made.of['alerts_per_day']} to {state.alerts_per_day}"
-        else:
+        elif not (why := why_ranked_anew(state, key, made.of, latest_day)):
             continue
-        yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day}")
+        yield Due("alerts", key, why, f"{scored.of} {state.alerts_per_day} {why}")
     for key, made in sorted(state.made.get("alerts", {}).items()):
         if key not in state.gold and key not in scored_anew:
             yield Due("alerts", key, "its scores are gone", f"{made.of} gone")
@@ -206,6 +232,11 @@ def _due_alerts(state: PlatformState) -> Iterator[Due]:
 def _due_reviews(state: PlatformState) -> Iterator[Due]:
     if state.reviews_landed != state.reviews_read:
         yield Due("reviews", "", "files of reviews landed or changed", state.reviews_landed or "none")
+
+
+def _due_ranker(state: PlatformState) -> Iterator[Due]:
+    if state.ranker is not None and (why := why_learn(state.ranker)):
+        yield Due("ranker", "", why, f"{state.ranker.labels} {state.ranker.last_day}")
 
 
 def _due_report(state: PlatformState) -> Iterator[Due]:
@@ -295,13 +326,24 @@ STAGES: Final = (
         follows="silver",
     ),
     Stage(
+        name="history",
+        does="Keeps what earlier partitions tell of the card of each transaction.",
+        job="history_job",
+        assets=("card_history",),
+        due=_due_history,
+        table="silver.card_history",
+        made_of=("history_version", "handed_on_version"),
+        waits_for=("gold",),
+        priority=-1,
+    ),
+    Stage(
         name="alerts",
         does="Lists the most suspicious scored transactions for an analyst, with reasons.",
         job="scoring_job",
         assets=("fraud_alerts",),
         due=_due_alerts,
         table="gold.alert_lists",
-        made_of=("silver_version", "model_version", "alerts_per_day"),
+        made_of=("silver_version", "model_version", "alerts_per_day", "ranker_version", "history_version"),
     ),
     Stage(
         name="reviews",
@@ -309,6 +351,15 @@ STAGES: Final = (
         job="review_job",
         assets=("alert_reviews",),
         due=_due_reviews,
+    ),
+    Stage(
+        name="ranker",
+        does="Learns from labels in which order alerts are looked at, and compares lists before it may order any.",
+        job="ranker_job",
+        assets=("fraud_alert_ranker",),
+        due=_due_ranker,
+        waits_for=("silver", "gold", "history", "reviews"),
+        priority=-1,
     ),
     Stage(
         name="evaluation",
@@ -325,7 +376,15 @@ STAGES: Final = (
         assets=("fraud_report",),
         due=_due_report,
         table="gold.fraud_report",
-        made_of=("silver_version", "model_version", "alerts_per_day", "evaluation_version", "reviews_version"),
+        made_of=(
+            "silver_version",
+            "model_version",
+            "alerts_per_day",
+            "ranker_version",
+            "history_version",
+            "evaluation_version",
+            "reviews_version",
+        ),
         priority=-1,
     ),
 )

@@ -38,7 +38,7 @@ def _reported_data(_scored_data: Path, tmp_path_factory: pytest.TempPathFactory)
     data_dir = tmp_path_factory.mktemp("reported") / "data"
     shutil.copytree(_scored_data, data_dir)
     with dg.DagsterInstance.ephemeral() as instance:
-        assert [step.problem for step in TestPlatform(data_dir, instance, stages=STAGES).run()] == [""]
+        assert [step.problem for step in TestPlatform(data_dir, instance, stages=STAGES).run()] == ["", ""]
     return data_dir
 
 

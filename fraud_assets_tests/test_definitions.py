@@ -47,12 +47,14 @@ def test_loading_reads_the_source_file_and_dotenv_only_and_imports_nothing_heavy
     assert done.stderr == ""
 
 
-def test_a_page_stands_behind_what_landed_and_leaves_it_a_place(make_platform: Callable[..., TestPlatform]) -> None:
+def test_what_nobody_waits_for_stands_behind_what_landed_and_leaves_it_a_place(
+    make_platform: Callable[..., TestPlatform],
+) -> None:
     jobs = make_platform(stages=STAGES).definitions.resolve_all_job_defs()
     priorities = {job.name: job.run_tags["dagster/priority"] for job in jobs if "dagster/priority" in job.run_tags}
     queue = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())["run_coordinator"]["config"]
 
-    assert priorities == {"report_job": "-1"}
+    assert priorities == dict.fromkeys(("report_job", "history_job", "ranker_job"), "-1")
     assert queue["tag_concurrency_limits"] == [{"key": "dagster/priority", "value": "-1", "limit": 1}]
     assert queue["max_concurrent_runs"] > 1
 
@@ -66,16 +68,18 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "raw_transactions": "bronze",
         "silver_transactions_base": "silver",
         "quarantined_transactions": "silver",
+        "card_history": "silver",
         "fraud_isolation_forest": "model",
         "evaluation_metrics": "model",
         "prod_model": "model",
+        "fraud_alert_ranker": "model",
         "fraud_predictions": "gold",
         "fraud_alerts": "gold",
         "alert_reviews": "gold",
         "fraud_report": "gold",
     }
-    of_stages = {"silver_job", "landing_job", "training_job", "scoring_job", "review_job", "report_job"}
-    assert {job.name for job in definitions.jobs or []} == of_stages | {"maintenance_job"}
+    of_stages = {"silver", "landing", "training", "scoring", "history", "review", "ranker", "report"}
+    assert {job.name for job in definitions.jobs or []} == {f"{name}_job" for name in of_stages | {"maintenance"}}
     assert {key.name for key in graph.asset_check_keys} == {
         "answers_match_gold",
         "features_match_contract",
@@ -100,11 +104,18 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "raw_transactions": set(),
         "silver_transactions_base": {"raw_transactions"},
         "quarantined_transactions": {"raw_transactions"},
+        "card_history": {"silver_transactions_base"},
         "fraud_isolation_forest": {"silver_transactions_base"},
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
-        "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
+        "fraud_alerts": {"silver_transactions_base", "fraud_predictions", "card_history"},
+        "fraud_alert_ranker": {
+            "silver_transactions_base",
+            "fraud_predictions",
+            "card_history",
+            "alert_reviews",
+        },
         "alert_reviews": {"fraud_alerts", "silver_transactions_base"},
         "fraud_report": {"fraud_alerts", "alert_reviews", "evaluation_metrics"},
     }

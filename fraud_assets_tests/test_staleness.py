@@ -12,12 +12,13 @@ from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
 from fraud_assets.staleness import STAGES, Due, decide
 from fraud_assets_tests.depth import cases
+from fraud_assets_tests.platform import WITHOUT_HISTORY, WITHOUT_PAGES
 
 DAYS = tuple((date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6))
 
 
-LISTS_ONLY = tuple(stage for stage in STAGES if stage.name != "report")
-"""Reports have a file of their own, `report/test_due_reports.py`."""
+LISTS_ONLY = WITHOUT_PAGES
+"""Histories and reports have files of their own, `silver/test_due_history.py` and `report/test_due_reports.py`."""
 
 LANDED = InputDigest("files", "source", "contract")
 LABELS = LabelsDigest("labels", "days")
@@ -255,7 +256,8 @@ def test_a_plan_lists_silver_then_the_model_then_gold_then_the_evaluation() -> N
             landed={"2026-01-05": LANDED, "2026-01-06": LANDED},
             gold={"2026-01-05": gold(silver_version="s0")},
             evaluation=EvaluationState("1", LABELS, LABELS._replace(files="LABELS")),
-        )
+        ),
+        LISTS_ONLY,
     )
     assert [(item.stage, item.key) for item in plan.due] == [
         ("silver", "2026-01-06"),
@@ -344,7 +346,7 @@ def test_another_need_is_another_cause_and_other_words_are_none(changed: dict[st
 
 def test_what_changes_a_cause_is_what_made_it_due() -> None:
     def causes(**changes: Any) -> list[str]:
-        return [item.cause for item in decide(state(**changes)).due]
+        return [item.cause for item in decide(state(**changes), WITHOUT_HISTORY).due]
 
     landed = {"2026-01-05": LANDED._replace(files="others")}
     assert causes(landed=landed) == causes(landed=landed)
@@ -377,7 +379,7 @@ def test_a_list_of_alerts_is_due_when_its_scores_or_its_length_changed(
 
 def test_whoever_scores_a_partition_makes_its_list_too() -> None:
     corrected = state(silver={"2026-01-05": silver(silver_version="s2")}, alerts={})
-    assert [item.stage for item in decide(corrected).due] == ["gold"]
+    assert [item.stage for item in decide(corrected, LISTS_ONLY).due] == ["gold"]
 
 
 def test_lists_of_several_versions_are_made_in_one_run() -> None:
@@ -388,7 +390,7 @@ def test_lists_of_several_versions_are_made_in_one_run() -> None:
 
 
 def test_each_stage_is_one_entry_with_a_name_and_assets_of_its_own() -> None:
-    names = ["silver", "adoption", "model", "gold", "alerts", "reviews", "evaluation", "report"]
+    names = ["silver", "adoption", "model", "gold", "history", "alerts", "reviews", "ranker", "evaluation", "report"]
     assert [stage.name for stage in STAGES] == names
     assert len({(stage.job, stage.assets) for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.waits_for} <= {stage.name for stage in STAGES}
@@ -573,7 +575,7 @@ class World:
 
     def step(self, at_most: int | None = None) -> int:
         """Do what is due of the first stage that is due, as `run` does; return how many requests there were."""
-        due = decide(self.state()).due
+        due = decide(self.state(), WITHOUT_HISTORY).due
         asked = requests([item for item in due if item.stage == due[0].stage], all_keys=DAYS)
         for request in asked[:at_most]:
             self.do(request)

@@ -9,7 +9,7 @@ WITH
             count(*) AS card_alerts,
             -- Amounts are thousandths: summed as integers they give the same in any order.
             sum(round_even(TransactionAmt * 1000, 0)::HUGEINT)::DOUBLE / 1000 AS card_amount_at_risk,
-            row_number() OVER (ORDER BY max(fraud_score) DESC, card_id) AS card_rank
+            row_number() OVER (ORDER BY max(order_score) DESC, card_id) AS card_rank
         FROM alerted
         GROUP BY card_id
     ),
@@ -46,10 +46,12 @@ WITH
     )
 
 SELECT
-    row_number() OVER (ORDER BY card_rank, fraud_score DESC, TransactionID) AS rank,
+    row_number() OVER (ORDER BY card_rank, order_score DESC, TransactionID) AS rank,
     alerted.* EXCLUDE (isFraud, input_version, lookback_version, tail_version, silver_version, partition_key),
     told.reasons,
     told.reason,
+    told.ranker_reasons,
+    told.ranker_reason,
     card_days.card_transactions,
     cards.card_rank,
     cards.card_alerts,

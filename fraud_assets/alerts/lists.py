@@ -5,7 +5,7 @@ columns (`schemas`), and where tables lie. Queries stand in the .sql files besid
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from fraud_assets.alerts.reasons import LEAST_PURCHASES, USUAL_DAYS, Usual, in_one_sentence, reasons
+from fraud_assets.alerts.ranker_reasons import ranker_reasons
+from fraud_assets.alerts.reasons import LEAST_PURCHASES, USUAL_DAYS, Reason, Usual, in_one_sentence, reasons
 from fraud_assets.alerts.schemas import ALERTS_SCHEMA, BURST, FAR, LISTS_SCHEMA, NEAREST, WITHDRAWN_SCHEMA
 from fraud_assets.gold.predictions import RowScorer, count_anomalies
 from fraud_assets.model.attribution import Attribution
+from fraud_assets.model.ranker import Ranker
 from fraud_assets.model.scorer import Scorer
 from fraud_assets.partition_keys import Grain, bounds, day_of, key_of
 from fraud_assets.silver.contract import FEATURE_NAMES
@@ -29,6 +31,26 @@ _ALERTED, _USUAL, _ALERTS = (
 )
 
 _NO_REASONS: Final = "No reasons: this model version has no compiled scorer to take them from"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """All rows of a partition as a ranker sees them: ids, what it looks at, (n_rows, n_features), and its trees."""
+
+    transactions: Sequence[str]
+    X: np.ndarray
+    ranker: Ranker
+    history_version: str
+    is_calibrated: bool
+    """Whether its probability may be shown."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The version of the ranker that a list goes by; `ranked` is None until the history of its cards is made."""
+
+    version: str
+    ranked: Ranked | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +99,7 @@ def list_alerts(
     shown: str,
     withdrawn: str,
     scorer: RowScorer | None,
+    ranking: Ranking | None = None,
     most: int,
     alerts_per_day: int,
     alerted_at: datetime,
@@ -91,6 +114,7 @@ def list_alerts(
         shown: the partition's alerts as they stand now.
         withdrawn: what was withdrawn of it before.
         scorer: the version that scored; reasons are taken from its compiled form, and there are none without it.
+        ranking: how a ranker orders the partition; None where the score does.
         most: the most alerts of this partition.
         alerts_per_day: of its whole day.
         alerted_at: when this list is made (UTC).
@@ -99,16 +123,20 @@ def list_alerts(
     relations |= {"shown_alerts": shown, "withdrawn_before": withdrawn}
     for name, relation in relations.items():
         con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {relation}")
+    ranked = None if ranking is None else ranking.ranked
+    _tell_ranked(con, ranked)
     [(usual_amount, usual_count)] = con.execute(
         "SELECT median(TransactionAmt), median(txn_count_5min)::DOUBLE FROM silver_rows"
     ).fetchall()
     con.execute(f"CREATE OR REPLACE TEMP TABLE alerted AS {_ALERTED}", {"most": most})
     con.execute(f"CREATE OR REPLACE TEMP TABLE card_usuals AS {_USUAL}")
-    _tell_reasons(con, scorer, {"TransactionAmt": usual_amount, "txn_count_5min": usual_count})
+    _tell_reasons(con, scorer, ranked, {"TransactionAmt": usual_amount, "txn_count_5min": usual_count})
     con.execute("SET VARIABLE alerted_at = $at", {"at": alerted_at})
     con.execute(
         "CREATE OR REPLACE TEMP TABLE made_of AS SELECT model_version, silver_version,"
-        " getvariable('alerted_at') AS alerted_at, partition_key FROM scored_rows LIMIT 1"
+        " getvariable('alerted_at') AS alerted_at, partition_key, $ranker::VARCHAR AS ranker_version,"
+        " $history::VARCHAR AS history_version FROM scored_rows LIMIT 1",
+        {"ranker": ranking and ranking.version, "history": ranked and ranked.history_version},
     )
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE listed_alerts AS FROM ({_ALERTS}) CROSS JOIN made_of",
@@ -137,7 +165,7 @@ SELECT
     $scored_rows AS scored_rows,
     $anomalies AS anomalies,
     count(TransactionID) AS alerts,
-    $anomalies - count(TransactionID) AS below_the_cut,
+    $anomalies - count(*) FILTER (is_anomaly) AS below_the_cut,
     count(DISTINCT card_id) AS alerted_cards,
     count(*) FILTER (is_burst_of_small_alike) AS bursts_of_small_alike,
     count(*) FILTER (is_usual_burst) AS usual_bursts,
@@ -148,7 +176,9 @@ SELECT
     any_value(made.model_version) AS model_version,
     any_value(made.silver_version) AS silver_version,
     any_value(made.alerted_at) AS alerted_at,
-    any_value(made.partition_key) AS partition_key
+    any_value(made.partition_key) AS partition_key,
+    any_value(made.ranker_version) AS ranker_version,
+    any_value(made.history_version) AS history_version
 FROM made_of AS made
 LEFT JOIN listed_alerts ON true
 HAVING count(made.partition_key) > 0
@@ -161,7 +191,7 @@ FROM (
         shown.*,
         CASE
             WHEN scored.TransactionID IS NULL THEN 'the transaction is not in the partition any more'
-            WHEN NOT scored.is_anomaly THEN 'its score lies below the threshold now'
+            WHEN NOT scored.is_anomaly AND NOT getvariable('is_ranked') THEN 'its score lies below the threshold now'
             ELSE 'others are more suspicious now'
         END AS why,
         getvariable('alerted_at') AS withdrawn_at
@@ -176,8 +206,41 @@ ORDER BY withdrawn_at, TransactionID
 """
 
 
-def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer | None, of_everybody: Mapping[str, float]) -> None:
-    """Make the table `told`: the reasons of each alert, as rows and as one sentence."""
+def _tell_ranked(con: DuckDBPyConnection, ranked: Ranked | None) -> None:
+    """Make the table `ranked_rows`: the ranker's score and probability of each row, or no row."""
+    con.execute("SET VARIABLE is_ranked = $is", {"is": ranked is not None})
+    columns = "TransactionID VARCHAR, ranker_score DOUBLE, fraud_probability DOUBLE"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE ranked_rows ({columns})")
+    if ranked is not None:
+        found = {
+            "ids": [*ranked.transactions],
+            "scores": ranked.ranker.log_odds(ranked.X).tolist(),
+            "shown": ranked.is_calibrated,
+        }
+        con.execute(
+            "INSERT INTO ranked_rows SELECT id, score, CASE WHEN $shown THEN 1 / (1 + exp(-score)) END"
+            " FROM (SELECT unnest($ids::VARCHAR[]) AS id, unnest($scores::DOUBLE[]) AS score)",
+            found,
+        )
+
+
+def _ranker_reasons(ranked: Ranked | None, transactions: Sequence[str]) -> dict[str, tuple[Reason, ...]]:
+    """Return of each of the transactions why the ranker puts it there."""
+    if ranked is None:
+        return {}
+    place = {transaction: at for at, transaction in enumerate(ranked.transactions)}
+    X = ranked.X[[place[one] for one in transactions]]  # noqa: N806
+    added = ranked.ranker.contributions(X)
+    return {
+        one: ranker_reasons(values, own)
+        for one, values, own in zip(transactions, X.tolist(), added.tolist(), strict=True)
+    }
+
+
+def _tell_reasons(
+    con: DuckDBPyConnection, scorer: RowScorer | None, ranked: Ranked | None, of_everybody: Mapping[str, float]
+) -> None:
+    """Make the table `told`: the reasons of each alert, the forest's and the ranker's, as rows and as one sentence."""
     features = ", ".join(f"{name}::DOUBLE" for name in FEATURE_NAMES)
     found = con.execute(
         f"""
@@ -194,14 +257,25 @@ def _tell_reasons(con: DuckDBPyConnection, scorer: RowScorer | None, of_everybod
     else:
         contributions = np.zeros((len(found), len(FEATURE_NAMES)))
     names = [*of_everybody, "is_international_txn"]
+    by_ranker = _ranker_reasons(ranked, [transaction for transaction, *_ in found])
     for (transaction, values, before, most, *usual), own in zip(found, contributions.tolist(), strict=True):
         of_card = dict(zip(names, usual, strict=True)) if before >= LEAST_PURCHASES else {}
         reasons_ = reasons(values, own, Usual(of_card, of_everybody, most if of_card else None))
         sentence = in_one_sentence(reasons_) if isinstance(scorer, Scorer) else _NO_REASONS
-        told.append({"TransactionID": transaction, "reasons": [asdict(one) for one in reasons_], "reason": sentence})
+        ranked_by = by_ranker.get(transaction)
+        told.append(
+            {
+                "TransactionID": transaction,
+                "reasons": [asdict(one) for one in reasons_],
+                "reason": sentence,
+                "ranker_reasons": None if ranked_by is None else [asdict(one) for one in ranked_by],
+                "ranker_reason": None if ranked_by is None else in_one_sentence(ranked_by),
+            }
+        )
     # As JSON: pyarrow's way from Python's values imports pandas first, and row by row DuckDB is slow.
     type_ = {"feature": "VARCHAR", "value": "DOUBLE", "contribution": "DOUBLE", "text": "VARCHAR"}
-    shape = [{"TransactionID": "VARCHAR", "reasons": [type_], "reason": "VARCHAR"}]
+    texts = dict.fromkeys(("TransactionID", "reason", "ranker_reason"), "VARCHAR")
+    shape = [{**texts, "reasons": [type_], "ranker_reasons": [type_]}]
     con.execute(
         "CREATE OR REPLACE TEMP TABLE told AS FROM (SELECT unnest(json_transform($told, $shape), max_depth := 2))",
         {"told": json.dumps(told), "shape": json.dumps(shape)},

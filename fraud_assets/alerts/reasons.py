@@ -19,7 +19,7 @@ from fraud_assets.silver.contract import FEATURE_NAMES, WINDOW
 MOST_REASONS: Final = 3
 """More than three are not read, and the fourth hardly ever adds a tenth."""
 
-_LEAST_SHARE: Final = 0.1
+LEAST_SHARE: Final = 0.1
 """Of what makes a row suspicious altogether: a reason below this would distract from those that decided."""
 
 _FAR: Final = 1.5
@@ -80,10 +80,10 @@ def reasons(
     row = dict(zip(FEATURE_NAMES, map(float, values), strict=True))
     added: dict[str, float] = {}
     for name, contribution in zip(FEATURE_NAMES, contributions, strict=True):
-        subject = _subject(name, row)
+        subject = subject_of(name, row)
         added[subject] = added.get(subject, 0.0) + float(contribution)
     suspicious = sorted((contribution, subject) for subject, contribution in added.items() if contribution < 0)
-    least = _LEAST_SHARE * sum(contribution for contribution, _ in suspicious)
+    least = LEAST_SHARE * sum(contribution for contribution, _ in suspicious)
     found: list[Reason] = []
     for contribution, subject in suspicious[:most]:
         if contribution <= least:
@@ -100,7 +100,12 @@ def in_one_sentence(found: Sequence[Reason]) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _subject(feature: str, row: Mapping[str, float]) -> str:
+def sentence(feature: str, row: Mapping[str, float], usual: Usual | None = None) -> str:
+    """Return what is said of one of the features that reasons carry; without a usual nothing is compared."""
+    return _SENTENCES[feature](_Purchase(row, usual or Usual(), ""))
+
+
+def subject_of(feature: str, row: Mapping[str, float]) -> str:
     """Return the plain feature that stands for what a feature says of this row."""
     alone = row["txn_count_5min"] == 1
     if feature in ("log_transaction_amount", "is_high_value_txn"):
@@ -135,7 +140,7 @@ class _Purchase:
 
 
 def _amount(of: _Purchase) -> str:
-    return _compared(_money(of["TransactionAmt"]), of["TransactionAmt"], of.usual)
+    return _compared(money(of["TransactionAmt"]), of["TransactionAmt"], of.usual)
 
 
 def _place(of: _Purchase) -> str:
@@ -163,7 +168,7 @@ def _pace(of: _Purchase) -> str:
 
 def _average(of: _Purchase) -> str:
     average = of["avg_amount_5min"]
-    return _compared(f"{of.together} average {_money(average)}", average, of.usual)
+    return _compared(f"{of.together} average {money(average)}", average, of.usual)
 
 
 def _spread(of: _Purchase) -> str:
@@ -204,14 +209,14 @@ def _compared(said: str, amount: float, usual: Usual) -> str:
     own_side = None if own is None else _side(amount, own)
     side = None if all_cards is None else _side(amount, all_cards)
     if own is not None and own_side and side in (None, 0, own_side):
-        return f"{said}, {_times(amount, own)} this card's usual {_money(own)}"
+        return f"{said}, {times(amount, own)} this card's usual {money(own)}"
     if all_cards is None or not side:
         return said if own is None and all_cards is None else f"{said}, an ordinary amount, {_RARE}"
-    said = f"{said}, {_times(amount, all_cards)} the usual {_money(all_cards)} of all cards"
+    said = f"{said}, {times(amount, all_cards)} the usual {money(all_cards)} of all cards"
     if own is None:
         return said
     but = {0: "but like", -1: "but below", 1: "but above"}[own_side or 0]
-    return f"{said}, {but} this card's usual {_money(own)}"
+    return f"{said}, {but} this card's usual {money(own)}"
 
 
 def _side(amount: float, usual: float) -> int:
@@ -219,7 +224,8 @@ def _side(amount: float, usual: float) -> int:
     return int(amount > usual * _FAR) - int(amount * _FAR < usual)
 
 
-def _times(amount: float, usual: float) -> str:
+def times(amount: float, usual: float) -> str:
+    """Return how an amount compares with a usual one, as the words before it."""
     if amount < usual:
         return "far below" if amount * _FAR_BELOW < usual else "below"
     if usual == 0:
@@ -228,5 +234,6 @@ def _times(amount: float, usual: float) -> str:
     return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times".replace(".0 ", " ")
 
 
-def _money(amount: float) -> str:
+def money(amount: float) -> str:
+    """Return an amount as people read it."""
     return f"{amount:,.2f}"

@@ -49,6 +49,23 @@ CARD_TRANSACTION: Final = pa.struct(
 )
 """One transaction of an alerted card."""
 
+RANKED_BY: Final = [
+    column(
+        "ranker_version",
+        pa.string(),
+        "Version of the ranker that the list goes by; NULL where it goes by fraud_score alone.",
+        nullable=True,
+    ),
+    column(
+        "history_version",
+        pa.string(),
+        "Digest of the history of its cards that the ranker looked at; NULL while there is none: until then the list "
+        "goes by fraud_score.",
+        nullable=True,
+    ),
+]
+"""Which ranker ordered a list."""
+
 ALERTS_SCHEMA: Final = pa.schema(
     [
         column("rank", pa.int64(), "Place in the order of work: 1 is looked at first, then on card by card."),
@@ -96,16 +113,34 @@ ALERTS_SCHEMA: Final = pa.schema(
             "times its usual amount. A list full of these is one of harmless bursts.",
         ),
         *_MADE_OF,
+        *RANKED_BY,
+        column("ranker_score", pa.float64(), "Logarithm of the odds of fraud, by the ranker.", nullable=True),
+        column(
+            "fraud_probability",
+            pa.float64(),
+            "Probability of fraud, by the ranker; NULL where it was not shown to come true.",
+            nullable=True,
+        ),
+        column(
+            "ranker_reasons",
+            pa.list_(REASON),
+            "What raised the ranker's score, the strongest reason first; a contribution is to the log odds, above 0.",
+            nullable=True,
+        ),
+        column("ranker_reason", pa.string(), "The texts of these reasons, as one sentence.", nullable=True),
     ]
 )
 """The columns of `gold.fraud_alerts`, in order."""
+
+RANKED_COLUMNS: Final = ("ranker_version", "history_version", *ALERTS_SCHEMA.names[-4:])
+"""What a list has since alerts may be ordered by a ranker; NULL where the score decided."""
 
 LISTS_SCHEMA: Final = pa.schema(
     [
         column("scored_rows", pa.int64(), "Scored transactions of the partition."),
         column("anomalies", pa.int64(), "Those above the threshold of the model version."),
-        column("alerts", pa.int64(), "Anomalies that are on the list."),
-        column("below_the_cut", pa.int64(), "Anomalies that are not: alerts + below_the_cut = anomalies."),
+        column("alerts", pa.int64(), "Transactions on the list; anomalies, unless a ranker ordered it."),
+        column("below_the_cut", pa.int64(), "Anomalies that are not on the list."),
         column("alerted_cards", pa.int64(), "Cards with an alert."),
         column("bursts_of_small_alike", pa.int64(), "Alerts of which is_burst_of_small_alike is true."),
         column("usual_bursts", pa.int64(), "Alerts of which is_usual_burst is true."),
@@ -119,6 +154,7 @@ LISTS_SCHEMA: Final = pa.schema(
         column("alerts_per_day", pa.int64(), "FRAUD_ALERTS_PER_DAY when the list was made."),
         column("most_alerts", pa.int64(), "How many alerts the partition could have at most, of those of its day."),
         *_MADE_OF,
+        *RANKED_BY,
     ]
 )
 """The columns of `gold.alert_lists`, in order."""

@@ -19,7 +19,7 @@ def compare_alerts(con: DuckDBPyConnection, *, alerts: str, lists: str, scored: 
             SELECT
                 partition_key,
                 count(*) AS alerts,
-                count(*) FILTER (scored.is_anomaly IS NOT true) AS harmless,
+                count(*) FILTER (scored.is_anomaly IS NOT true AND alerts.history_version IS NULL) AS harmless,
                 count(*) FILTER (scored.fraud_score != alerts.fraud_score) AS differing,
                 max(rank) = count(*) AND count(DISTINCT rank) = count(*) AS is_ranked
             FROM {alerts} AS alerts

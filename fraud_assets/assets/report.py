@@ -63,7 +63,7 @@ def fraud_report(
         lake.replace_partition(REPORTS, key, rows, provenance=provenance(context))
         return PartitionMade(
             rows=1,
-            data_version="-".join(map(str, made_of.values())),
+            data_version="-".join(str(value) for value in made_of.values() if value is not None),
             metadata={
                 "page": dg.MetadataValue.url(file.as_uri()),
                 "path": dg.MetadataValue.path(file),

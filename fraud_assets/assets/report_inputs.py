@@ -25,6 +25,7 @@ from fraud_assets.report.facts import (
     Drift,
     Model,
     Note,
+    Order,
     PartitionFigures,
     Report,
     ScoreDistribution,
@@ -44,6 +45,8 @@ from fraud_assets.resources.tables import (
     PREDICTIONS,
     PROMOTIONS,
     QUARANTINED_TRANSACTIONS,
+    RANKER_METRICS,
+    RANKER_TRAININGS,
     RAW_TRANSACTIONS,
     SILVER_TRANSACTIONS,
     WITHDRAWN_ALERTS,
@@ -84,7 +87,8 @@ class ReportInputs:
     def read(self, con: DuckDBPyConnection, key: str, *, as_of: datetime) -> Report:
         """Return all that the page of a partition shows, as the tables are now."""
         grain, lake = self.landing_zone.source.partitions.grain, self.lake
-        lists = lake.partition_states(ALERT_LISTS, ("bursts_of_small_alike", "alerts_per_day", "silver_version"))
+        shown = ("bursts_of_small_alike", "alerts_per_day", "silver_version", "ranker_version", "history_version")
+        lists = lake.partition_states(ALERT_LISTS, shown)
         keys = [other for other in sorted(lists) if other <= key][-HISTORY[grain] :]
         history = queries.read_history(con, lake.select(ALERT_LISTS, keys=keys))
         if key not in lists:
@@ -122,6 +126,7 @@ class ReportInputs:
             ),
             stages=tuple(self._stages(con, key, builds, figures)),
             checks=checks,
+            order=self._order(listed),
             reviews=queries.read_reviews(con, lake.select(ALERT_REVIEWS), lake.select(ALERT_LISTS), until=key),
             model=self._model(figures.model_version, facts),
             notes=tuple(self._notes(key, listed, facts, checks)),
@@ -132,10 +137,31 @@ class ReportInputs:
             ),
         )
 
+    def _order(self, listed: Mapping[str, Any]) -> Order | None:
+        """Return how a list came by its order; None where nothing ever tried to learn from labels."""
+        attempts = self.lake.rows(RANKER_TRAININGS) if self.lake.version(RANKER_TRAININGS) is not None else []
+        if not attempts:
+            return None
+        compared: dict[str, list[dict[str, Any]]] = {}
+        for row in self.lake.rows(RANKER_METRICS) if self.lake.version(RANKER_METRICS) is not None else []:
+            compared.setdefault(row["model_version"], []).append(row)
+        return Order(
+            version=listed.get("ranker_version"),
+            waits_for_history=listed.get("history_version") is None,
+            said=max(attempts, key=lambda row: row["tried_at"])["said"],
+            lists=tuple(
+                (version, (rows[0]["evaluation_start"], rows[0]["evaluation_end"]), evaluation)
+                for version, rows in sorted(compared.items(), key=lambda one: -int(one[0]))
+                if (evaluation := evaluation_of(rows)) is not None
+            ),
+            alerts_per_day=self.alerts_per_day,
+        )
+
     def made_of(self, key: str) -> dict[str, Any]:
         """Return what a page that is read from now on shows at least; the columns that `staleness` compares."""
-        lists = self.lake.partition_states(ALERT_LISTS, ("silver_version", "model_version", "alerts_per_day"))
         unscored = {"model_version": NO_VERSION, "alerts_per_day": self.alerts_per_day}
+        unscored |= {"ranker_version": None, "history_version": None}
+        lists = self.lake.partition_states(ALERT_LISTS, ("silver_version", *unscored))
         listed = lists.get(key)
         if listed is None:
             built = silver_states(self.lake).get(key)

@@ -46,7 +46,8 @@ def run_due(definitions: dg.Definitions, instance: dg.DagsterInstance, platform:
     all_keys = [] if partitions is None else partitions.get_partition_keys()
     tried: set[str] = set()
     end_dead_runs(instance, str(platform.data_dir), now=time())
-    reconcile(platform.lake, platform.model_registry)
+    for registry in (platform.model_registry, platform.ranker_registry):
+        reconcile(platform.lake, registry)
     while True:
         plan = decide(platform.state(platform.landing_zone.look()), platform.stages)
         untried = [request for request in requests(plan.due, all_keys=all_keys) if request.cause not in tried]

@@ -54,6 +54,7 @@ def build_sensors(
     *,
     rescore_days: int,
     alerts_per_day: int,
+    label_delay_days: int | None,
     watch_seconds: float = WATCH_SECONDS,
 ) -> list[dg.SensorDefinition]:
     """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs.
@@ -83,6 +84,7 @@ def build_sensors(
                     landing=landing,
                     rescore_days=rescore_days,
                     alerts_per_day=alerts_per_day,
+                    label_delay_days=label_delay_days,
                     stages=stages,
                 )
                 plan = decide(state, stages)

@@ -37,6 +37,11 @@ METRICS_SCHEMA: Final = pa.schema(
 )
 """The columns of `model.evaluation_metrics`: a metric of a version."""
 
+RANKER_METRICS_SCHEMA: Final = METRICS_SCHEMA.append(
+    column("is_calibrated", pa.bool_(), "Whether the version's probability came true on these days.")
+)
+"""The columns of `model.ranker_metrics`: a metric of a list, beside which a version of the ranker was compared."""
+
 _BEFORE: Final = "Version behind @prod before the decision; NULL where there was none."
 _SILVER: Final = "Digest of all Silver partitions at the time of the decision."
 
@@ -54,6 +59,20 @@ PROMOTIONS_SCHEMA: Final = pa.schema(
 """The columns of `model.promotions`: one decision about one version."""
 
 
+TRAININGS_SCHEMA: Final = pa.schema(
+    [
+        column("outcome", pa.string(), "promoted, kept, refused, withdrawn, or nothing: too little to learn from."),
+        column("said", pa.string(), "What came of it, in words."),
+        column("last_day", pa.string(), "The latest day of Silver at the time."),
+        column("labelled_until", pa.string(), "The latest day with a label that counts; NULL without.", nullable=True),
+        column("version", pa.string(), "The version that was trained; NULL where none was.", nullable=True),
+        column("tried_at", UTC_MICROSECONDS, "When (UTC)."),
+        column("learned_from", pa.string(), "Digest of the labels that were known then, and of the days they are of."),
+    ]
+)
+"""The columns of `model.ranker_trainings`: one attempt to learn from labels."""
+
+
 def metrics_table(
     evaluation: Evaluation,
     *,
@@ -61,8 +80,13 @@ def metrics_table(
     window: tuple[str, str] | None,
     evaluated_at: datetime,
     labels_version: str,
+    schema: pa.Schema = METRICS_SCHEMA,
+    **constants: Any,
 ) -> pa.Table:
-    """Return the rows of `model.evaluation_metrics` for one version, a row for each estimate; `window` is inclusive."""
+    """Return the rows of `model.evaluation_metrics` for one version, a row for each estimate; `window` is inclusive.
+
+    Or those of another schema of metrics; `constants` are the columns that it has beside.
+    """
     start, end = window or (None, None)
     return pa.Table.from_pylist(
         [
@@ -75,11 +99,12 @@ def metrics_table(
                 "evaluated_at": evaluated_at,
                 "labels_version": labels_version,
                 "model_version": model_version,
+                **constants,
             }
             for scored_by, estimates in evaluation.estimates.items()
             for metric, estimate in estimates.items()
         ],
-        schema=METRICS_SCHEMA,
+        schema=schema,
     )
 
 

@@ -234,6 +234,24 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Order:
+    """How the list came by its order, where something learns from labels.
+
+    Attributes:
+        version: of the ranker that the list goes by; None where it goes by its score.
+        said: what came of the latest attempt to learn, in words.
+        lists: of each version that was compared, the days and what each list found then, the latest first.
+        alerts_per_day: the capacity that they were compared within.
+    """
+
+    version: str | None
+    waits_for_history: bool
+    said: str
+    lists: tuple[tuple[str, tuple[str, str], Evaluation], ...]
+    alerts_per_day: int
+
+
+@dataclass(frozen=True)
 class Note:
     """A sentence that stands above everything else: what failed, or what is not as fresh as it looks."""
 
@@ -271,5 +289,7 @@ class Report:
     reviews: Reviews | None
     model: Model
     notes: tuple[Note, ...] = ()
+    order: Order | None = None
+    """None where nothing ever tried to learn from labels."""
     versions: Sequence[tuple[str, str]] = field(default_factory=tuple)
     """What the page was made of: table or digest, and its version."""

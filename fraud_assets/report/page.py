@@ -17,7 +17,8 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fraud_assets.model.estimates import FOREST, quality_notes, quality_table, summary
+from fraud_assets.model.estimates import FOREST, RULE, quality_notes, quality_table, summary
+from fraud_assets.model.list_words import RANKER, as_text, calibration_table, lists_table
 from fraud_assets.report import sentences, words
 from fraud_assets.report.facts import CardAlerts, Report
 
@@ -89,6 +90,7 @@ def render(report: Report) -> str:
         quality_words=summary(evaluation, report.model.version, report.model.window) if evaluation is not None else "",
         quality_caption=_quality_caption(report),
         not_measured=sentences.not_measured(report.model),
+        **_order(report),
     )
 
 
@@ -270,6 +272,30 @@ def _quality_caption(report: Report) -> str:
     start, end = report.model.window or ("", "")
     when = f", measured {words.moment(report.model.evaluated_at)}" if report.model.evaluated_at else ""
     return f"Version {report.model.version} on labelled rows of {start} to {end}, later than its training{when}"
+
+
+def _order(report: Report) -> dict[str, Any]:
+    found = report.order
+    if found is None:
+        return {"order": None}
+    at = f"precision_at_{found.alerts_per_day}_a_day"
+    over_time = [
+        [f"{start} to {end}", version, *(as_text(lists.estimate(one, at)) for one in (RANKER, FOREST, RULE))]
+        for version, (start, end), lists in found.lists
+    ]
+    latest = found.lists[0][2] if found.lists else None
+    is_measured = latest is not None and latest.estimate(RANKER, at).value is not None
+    return {
+        "order": sentences.order(found),
+        "order_said": found.said,
+        "lists": lists_table(latest, found.alerts_per_day) if latest is not None and is_measured else None,
+        "lists_caption": f"What each list finds, within {found.alerts_per_day} alerts a day, on {over_time[0][0]}"
+        if over_time
+        else "",
+        "lists_over_time": over_time,
+        "calibrated": sentences.calibrated(latest) if latest is not None else "",
+        "calibration": calibration_table(latest) if latest is not None else None,
+    }
 
 
 def _result(passed: bool | None) -> Markup:

@@ -33,7 +33,7 @@ def read_cards(con: DuckDBPyConnection, alerts: str, *, outcomes: Mapping[str, O
             card_rank, card_id, card_amount_at_risk, is_burst_of_small_alike, card_transactions,
             card_earlier_transactions, card_usual_amount, card_most_in_5min,
             rank, TransactionID, event_timestamp, TransactionAmt, ProductCD, fraud_score, score_percentile,
-            [one.text FOR one IN reasons] AS reasons
+            [one.text FOR one IN coalesce(ranker_reasons, reasons)] AS reasons
         FROM {alerts} ORDER BY card_rank, rank
         """
     )

@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from fraud_assets.alerts.schemas import LISTS_SCHEMA
+from fraud_assets.alerts.schemas import LISTS_SCHEMA, RANKED_BY
 from fraud_assets.columns import UTC_MICROSECONDS, column
 
 REPORTS_SCHEMA: Final = pa.schema(
@@ -25,5 +25,6 @@ REPORTS_SCHEMA: Final = pa.schema(
         column("reviews_version", pa.string(), "The review files whose decisions are shown; empty for none."),
         column("rendered_at", UTC_MICROSECONDS, "When the page's tables were read (UTC)."),
         LISTS_SCHEMA.field("partition_key"),
+        *RANKED_BY,
     ]
 )

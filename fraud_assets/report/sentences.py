@@ -7,9 +7,10 @@ from typing import Final
 
 from fraud_assets.alerts.reasons import USUAL_DAYS
 from fraud_assets.alerts.reviews import precision_of_reviewed
-from fraud_assets.model.estimates import FOREST
+from fraud_assets.model.estimates import FOREST, Evaluation
+from fraud_assets.model.list_words import CALIBRATION, is_calibrated
 from fraud_assets.partition_keys import Grain
-from fraud_assets.report.facts import CardAlerts, Drift, Model, PartitionFigures, Quarantine, Report, Reviews
+from fraud_assets.report.facts import CardAlerts, Drift, Model, Order, PartitionFigures, Quarantine, Report, Reviews
 from fraud_assets.report.words import amount, count, moment, share
 from fraud_assets.silver.contract import WINDOW
 
@@ -180,6 +181,29 @@ def not_measured(model: Model) -> str:
         return f"Version {model.version} was not evaluated here, so that nobody knows how much fraud it finds."
     why = model.evaluation.estimate(FOREST, "roc_auc").not_measurable
     return f"How much fraud version {model.version} finds is not measurable: {why}."
+
+
+def order(found: Order) -> str:
+    """Say by what the list is ordered."""
+    if found.version is None:
+        return "This list is ordered by the forest's score."
+    if found.waits_for_history:
+        return (
+            f"This list is ordered by the forest's score until the history of its cards is made; then version "
+            f"{found.version} of the ranker orders it."
+        )
+    return f"This list is ordered by version {found.version} of the ranker, which learnt from labels."
+
+
+def calibrated(lists: Evaluation) -> str:
+    """Say whether the ranker's probability can be believed."""
+    brier, guess = (lists.estimate(CALIBRATION, name) for name in ("brier", "brier_of_base_rate"))
+    if brier.value is None or guess.value is None:
+        return "Whether the ranker's probability comes true is not measurable."
+    interval = "" if brier.lower is None else f" ({brier.lower:.4f} to {brier.upper:.4f})"
+    measured = f"Brier score {brier.value:.4f}{interval}; the base rate alone has {guess.value:.4f}."
+    shown = "is shown" if is_calibrated(lists) else "is not shown, since it was not seen to come true"
+    return f"The ranker's probability {shown}. {measured}"
 
 
 def reviews(found: Reviews) -> str:

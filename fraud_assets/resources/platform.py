@@ -55,6 +55,12 @@ class Platform:
             mlflow_url=self.settings.mlflow_url,
         )
 
+    @cached_property
+    def ranker_registry(self) -> ModelRegistry:
+        """The rankers of alerts, in the same store."""
+        said = {name: getattr(self.model_registry, name) for name in type(self.model_registry).model_fields}
+        return ModelRegistry(**{**said, "model_name": self.settings.ranker_name, "is_ranker": True})
+
     def look(self) -> Landing:
         """Return what landed, leaving no trace of having looked."""
         return self.landing_zone.look(remember=False)
@@ -68,6 +74,7 @@ class Platform:
             landing=landing,
             rescore_days=self.settings.rescore_days,
             alerts_per_day=self.settings.alerts_per_day,
+            label_delay_days=self.settings.label_delay_days if self.settings.rank_by_labels else None,
             stages=self.stages,
         )
 

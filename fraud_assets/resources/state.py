@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fraud_assets.digests import DIGITS, digest_lines
-from fraud_assets.partition_keys import previous_key
-from fraud_assets.platform_state import EvaluationState, Made, PlatformState
+from fraud_assets.model.known_labels import KnownLabels, fed_until
+from fraud_assets.model.promotion import prod_after
+from fraud_assets.partition_keys import day_of, previous_key
+from fraud_assets.platform_state import EvaluationState, Made, PlatformState, RankerState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -13,6 +15,8 @@ from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
     PROMOTIONS,
+    RANKER_PROMOTIONS,
+    RANKER_TRAININGS,
     REVIEW_FILES,
     SILVER_TRANSACTIONS,
     TABLES,
@@ -31,9 +35,13 @@ def read_state(
     landing: Landing,
     rescore_days: int,
     alerts_per_day: int,
+    label_delay_days: int | None = None,
     stages: Iterable[Stage] = STAGES,
 ) -> PlatformState:
-    """Return the state of every partition and of the model; opens no data file and changes nothing."""
+    """Return the state of every partition and of the model; opens no data file and changes nothing.
+
+    Where there is no `label_delay_days`, alerts are ordered by their score alone.
+    """
     source = landing_zone.source
     made = {stage.name: made_partitions(lake, stage) for stage in stages if stage.table and stage is not SILVER}
     built, foreign = silver_partitions(lake)
@@ -52,6 +60,7 @@ def read_state(
         reviews_read=reviews_read(lake, source.name),
         reviews_landed=reviews_digest(landing.reviews),
         evaluation=_evaluation(lake, model_registry, landing, built),
+        ranker=None if label_delay_days is None else _ranker(lake, landing, silver, label_delay_days, source.name),
         prod_taken_away=prod_taken_away,
         prod_problem="" if prod_version is None else model_registry.problem_with(prod_version),
         foreign={key: files for key, files in foreign.items() if _is_of(source, key)},
@@ -164,6 +173,44 @@ def _evaluation(
         model_version=version,
         evaluated_on=LabelsDigest.parse(found["labels_version"]),
         now=evaluated_labels_digest(landing.labels, silver, window, landing.reviews),
+    )
+
+
+def ranker_prod(lake: Lake) -> str | None:
+    """Return the version of the ranker behind `@prod` by the record of decisions, without asking MLflow."""
+    if lake.version(RANKER_PROMOTIONS) is None:
+        return None
+    latest_first = sorted(lake.rows(RANKER_PROMOTIONS), key=lambda row: row["decided_at"], reverse=True)
+    return prod_after(latest_first)
+
+
+def known_labels(
+    lake: Lake, label_files: Sequence[LandedFile], silver: Mapping[str, Made], *, delay_days: int, feed: str
+) -> KnownLabels:
+    """Return what is known of labels now; those that came with transactions as far as their delay has passed."""
+    last_day = day_of(max((key for key, made in silver.items() if made.rows), default=""))
+    until = fed_until(last_day, delay_days=delay_days) if last_day else ""
+    labelled = lake.values_known(SILVER_TRANSACTIONS, "isFraud")
+    of_feed = [
+        f"{key} {silver[key].of['input_version']}"
+        for key, rows in sorted(labelled.items())
+        if rows and key in silver and day_of(key) <= until
+    ]
+    return KnownLabels(
+        files=digest_lines(file.digest for file in label_files) if label_files else "",
+        reviews=reviews_read(lake, feed),
+        feed=digest_lines(of_feed) if of_feed else "",
+    )
+
+
+def _ranker(lake: Lake, landing: Landing, silver: Mapping[str, Made], delay_days: int, feed: str) -> RankerState:
+    tried = lake.partition_states(RANKER_TRAININGS, ("last_day", "tried_at"))
+    latest = max(tried, key=lambda key: tried[key]["tried_at"], default=None)
+    return RankerState(
+        version=ranker_prod(lake),
+        labels=known_labels(lake, landing.labels, silver, delay_days=delay_days, feed=feed),
+        last_day=day_of(max((key for key, made in silver.items() if made.rows), default="")),
+        learned=None if latest is None else (KnownLabels.parse(latest), tried[latest]["last_day"]),
     )
 
 

@@ -13,7 +13,7 @@ from fraud_assets.columns import UTC_MICROSECONDS, column, meanings
 from fraud_assets.gold import predictions
 from fraud_assets.model import records
 from fraud_assets.report import records as reports
-from fraud_assets.silver import contract
+from fraud_assets.silver import contract, history
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,23 @@ PARTITION_BUILDS: Final = Table(
     ),
 )
 
+CARD_HISTORY: Final = Table("silver", "card_history", "one good transaction", history.HISTORY_SCHEMA)
+
 PREDICTIONS: Final = Table("gold", "fraud_predictions", "one scored transaction", predictions.GOLD_SCHEMA)
 
-ALERTS: Final = Table("gold", "fraud_alerts", "one transaction that is put before an analyst", schemas.ALERTS_SCHEMA)
+_RANKED_BY: Final = tuple(field.name for field in schemas.RANKED_BY)
 
-ALERT_LISTS: Final = Table("gold", "alert_lists", "the list of one scored partition", schemas.LISTS_SCHEMA)
+ALERTS: Final = Table(
+    "gold",
+    "fraud_alerts",
+    "one transaction that is put before an analyst",
+    schemas.ALERTS_SCHEMA,
+    added=schemas.RANKED_COLUMNS,
+)
+
+ALERT_LISTS: Final = Table(
+    "gold", "alert_lists", "the list of one scored partition", schemas.LISTS_SCHEMA, added=_RANKED_BY
+)
 
 WITHDRAWN_ALERTS: Final = Table(
     "gold", "withdrawn_alerts", "one alert that was shown and is none any more", schemas.WITHDRAWN_SCHEMA
@@ -111,7 +123,8 @@ ALERT_REVIEWS: Final = Table(
 REVIEW_FILES: Final = Table(
     "gold", "review_files", "one file of reviews", reviews.REVIEW_FILES_SCHEMA, partition_by="feed"
 )
-REPORTS: Final = Table("gold", "fraud_report", "the page of one partition", reports.REPORTS_SCHEMA)
+
+REPORTS: Final = Table("gold", "fraud_report", "the page of one partition", reports.REPORTS_SCHEMA, added=_RANKED_BY)
 
 EVALUATION_METRICS: Final = Table(
     "model",
@@ -125,11 +138,36 @@ PROMOTIONS: Final = Table(
     "model", "promotions", "one promotion decision", records.PROMOTIONS_SCHEMA, partition_by="model_version"
 )
 
+RANKER_METRICS: Final = Table(
+    "model",
+    "ranker_metrics",
+    "one metric of the lists that one version of the ranker was compared by",
+    records.RANKER_METRICS_SCHEMA,
+    partition_by="model_version",
+)
+
+RANKER_PROMOTIONS: Final = Table(
+    "model",
+    "ranker_promotions",
+    "one promotion decision about a version of the ranker",
+    records.PROMOTIONS_SCHEMA,
+    partition_by="model_version",
+)
+
+RANKER_TRAININGS: Final = Table(
+    "model",
+    "ranker_trainings",
+    "one attempt to learn from labels",
+    records.TRAININGS_SCHEMA,
+    partition_by="learned_from",
+)
+
 TABLES: Final = (
     RAW_TRANSACTIONS,
     SILVER_TRANSACTIONS,
     QUARANTINED_TRANSACTIONS,
     PARTITION_BUILDS,
+    CARD_HISTORY,
     PREDICTIONS,
     ALERTS,
     ALERT_LISTS,
@@ -139,4 +177,7 @@ TABLES: Final = (
     REPORTS,
     EVALUATION_METRICS,
     PROMOTIONS,
+    RANKER_METRICS,
+    RANKER_PROMOTIONS,
+    RANKER_TRAININGS,
 )

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 
 from fraud_assets.resources.tables import ALERT_LISTS, ALERTS, PREDICTIONS, QUARANTINED_TRANSACTIONS, REPORTS
-from fraud_assets.staleness import STAGES, decide
+from fraud_assets.staleness import decide
 from fraud_assets_tests.end_to_end.browser import CHROMIUM, open_browser
-from fraud_assets_tests.platform import TestPlatform
+from fraud_assets_tests.platform import WITHOUT_HISTORY, TestPlatform
 
 DAY = "2026-01-04"
 
@@ -24,7 +24,7 @@ def reported(_scored_data: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     data_dir = tmp_path_factory.mktemp("reported") / "data"
     shutil.copytree(_scored_data, data_dir)
     with dg.DagsterInstance.ephemeral() as instance:
-        platform = replace(TestPlatform(data_dir, instance), stages=STAGES)
+        platform = replace(TestPlatform(data_dir, instance), stages=WITHOUT_HISTORY)
         assert [(step.request.stage, step.problem) for step in platform.run()] == [("report", "")]
         yield platform
 
@@ -44,7 +44,7 @@ def test_every_scored_day_has_a_page_and_the_index_lists_them(reported: TestPlat
     assert sorted(made) == [*days, "index"]
     index = made["index"].decode()
     assert re.findall(r'href="([0-9-]+)\.html"', index) == [days[-1], *reversed(days)]
-    assert decide(reported.state(), STAGES).due == ()
+    assert decide(reported.state(), WITHOUT_HISTORY).due == ()
     assert reported.rows("SELECT count(*), min(bytes) > 0 FROM {r}", r=REPORTS) == [(6, True)]
 
 
@@ -122,4 +122,4 @@ def test_a_corrected_day_changes_its_own_page_and_no_other(reported: TestPlatfor
     # The day after looks back on its last five minutes; the latest page shows the evaluation, which is made anew.
     assert {DAY} <= touched <= {DAY, "2026-01-05", latest}
     assert {key for keys in rendered for key in keys} == touched
-    assert decide(reported.state(), STAGES).due == ()
+    assert decide(reported.state(), WITHOUT_HISTORY).due == ()

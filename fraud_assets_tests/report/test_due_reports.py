@@ -9,6 +9,7 @@ from fraud_assets.silver.build import InputDigest
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
 from fraud_assets.staleness import REPORTED_DAYS, decide
+from fraud_assets_tests.platform import WITHOUT_HISTORY
 
 LANDED = InputDigest("files", "source", "contract")
 LABELS = LabelsDigest("labels", "days")
@@ -53,7 +54,7 @@ def state(days: tuple[str, ...] = DAYS, **changes: Any) -> PlatformState:
 
 
 def due(state: PlatformState) -> list[tuple[str, str, str]]:
-    return [(item.stage, item.key, item.why) for item in decide(state).due]
+    return [(item.stage, item.key, item.why) for item in decide(state, WITHOUT_HISTORY).due]
 
 
 def test_nothing_is_due_where_every_list_has_its_page() -> None:

@@ -757,6 +757,7 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "silver.silver_transactions_base",
         "silver.quarantined_transactions",
         "silver.partition_builds",
+        "silver.card_history",
         "gold.fraud_predictions",
         "gold.fraud_alerts",
         "gold.alert_lists",
@@ -766,6 +767,9 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "gold.fraud_report",
         "model.evaluation_metrics",
         "model.promotions",
+        "model.ranker_metrics",
+        "model.ranker_promotions",
+        "model.ranker_trainings",
     ]
     for table in TABLES:
         assert table.partition_by in table.schema.names

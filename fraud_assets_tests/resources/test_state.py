@@ -29,6 +29,7 @@ from fraud_assets.resources.tables import (
 from fraud_assets.silver.features import EMPTY_TAIL
 from fraud_assets.silver.labels import LabelsDigest
 from fraud_assets.staleness import decide
+from fraud_assets_tests.platform import WITHOUT_HISTORY
 
 VERSIONS = ("input_version", "lookback_version", "tail_version", "silver_version")
 
@@ -233,7 +234,7 @@ def state_of(
 def test_the_state_of_nothing_is_empty_and_leaves_no_trace(lake: Lake, tmp_path: Path) -> None:
     state = state_of(lake, tmp_path, prod=None)
     assert state == PlatformState(
-        {}, {"silver": {}, "gold": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({})
+        {}, {"silver": {}, "gold": {}, "history": {}, "alerts": {}, "report": {}}, {}, None, silver_data_digest({})
     )
     assert decide(state).due == ()
     assert not Path(lake.data_dir).exists()
@@ -258,6 +259,7 @@ def test_the_state_holds_what_landed_was_built_and_was_scored(lake: Lake, tmp_pa
     assert [(due.stage, due.key) for due in decide(state).due] == [
         ("silver", "2026-01-06"),
         ("gold", "2026-01-05"),
+        ("history", "2026-01-05"),
     ]
 
 
@@ -372,11 +374,11 @@ def test_a_file_of_labels_makes_the_evaluation_of_the_latest_version_due_and_not
     put(lake, REPORTS, "2026-01-05", scored | shown)
     put_evaluation(lake, "2", None, evaluated)
     put_evaluation(lake, "1", None, LabelsDigest("of an", "older version"))
-    assert decide(state_of(lake, tmp_path, prod="2")).due == ()
+    assert decide(state_of(lake, tmp_path, prod="2"), WITHOUT_HISTORY).due == ()
     labels = Path(lake.data_dir) / "landing" / "labels" / "a.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text("TransactionID,isFraud\n1,1\n")
-    assert [due.stage for due in decide(state_of(lake, tmp_path, prod="2")).due] == ["evaluation"]
+    assert [due.stage for due in decide(state_of(lake, tmp_path, prod="2"), WITHOUT_HISTORY).due] == ["evaluation"]
     assert state_of(lake, tmp_path, prod=None).evaluation is None, "the registry has lost its versions"
     assert state_of(lake, tmp_path, prod="3").evaluation is None, "nobody evaluated it yet"
 

@@ -1,4 +1,4 @@
-"""Compiled scorers on this disk: a copy of each version's that scored here, under `models/<version>/`.
+"""Compiled scorers on this disk: a copy of each version's that scored or ranked here, in a folder per version.
 
 Needs neither Dagster nor MLflow, so that a service or a Spark executor can score with a copy. Does not belong here:
 fetching a version's files and comparing them with what was registered (`registry`).
@@ -6,16 +6,20 @@ fetching a version's files and comparing them with what was registered (`registr
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeVar
 
 from filelock import FileLock
 
 from fraud_assets.digests import digest_file
-from fraud_assets.model.scorer import Scorer, ScorerArtifactError
+from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.ranker import Ranker
+from fraud_assets.model.scorer import Scorer
+
+_Compiled = TypeVar("_Compiled")
 
 _ORIGIN_FILE: Final = "registered_as.json"
 """Says beside a copy which version it was taken from, and names the digest of its manifest, which covers the rest."""
@@ -35,16 +39,23 @@ class LocalScorers:
         The registry is not asked. Whoever may write both a scorer and the note of its origin into the folder is
         believed; they could write tables, too.
         """
+        return self._load(version, Scorer.load)
+
+    def load_ranker(self, version: str) -> Ranker | None:
+        """Return the version's compiled ranker, as `load` does a scorer."""
+        return self._load(version, Ranker.load)
+
+    def _load(self, version: str, load: Callable[[Path], _Compiled]) -> _Compiled | None:
         copy = self.folder / version
         try:
             if json.loads((copy / _ORIGIN_FILE).read_text()) == self._origin(version, copy):
-                return Scorer.load(copy)
-        except (OSError, ValueError, ScorerArtifactError):
+                return load(copy)
+        except (OSError, ValueError, FraudAssetsError):
             pass
         return None
 
     def put(self, version: str, saved: Path) -> None:
-        """Copy a folder that `Scorer.save` wrote: whole or not at all, over whatever was there."""
+        """Copy a folder that a scorer's `save` wrote: whole or not at all, over whatever was there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"), TemporaryDirectory(dir=self.folder, prefix=".") as scratch:
             copy = shutil.copytree(saved, Path(scratch) / "new")

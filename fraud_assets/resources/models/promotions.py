@@ -1,4 +1,4 @@
-"""Moves `@prod` and keeps the record of it: every decision about a version is a row of `model.promotions`.
+"""Moves `@prod` and keeps the record of it: every decision about a version is a row of the model's table of decisions.
 
 The alias and the record lie in two stores, so a decision is written on the version first: whoever comes after a process
 that died on the way knows from that tag and the alias how far it came. Whether to promote, and where a rollback leads,
@@ -15,15 +15,15 @@ import pyarrow as pa
 from fraud_assets.model.promotion import Move, prod_after, version_before
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.models.registry import SILVER_DATA_TAG, ModelRegistry, NoModelError
-from fraud_assets.resources.tables import PROMOTIONS
+from fraud_assets.resources.tables import PROMOTIONS, Table
 
 DECISION_TAG: Final = "promotion_decision"
 """Tag of a version: the row of the latest decision about it, before that is carried out and ever after."""
 
 
-def decisions(lake: Lake) -> list[dict[str, Any]]:
-    """Return every decision, the latest first."""
-    return sorted(lake.rows(PROMOTIONS), key=lambda row: row["decided_at"], reverse=True)
+def decisions(lake: Lake, table: Table = PROMOTIONS) -> list[dict[str, Any]]:
+    """Return every decision about versions of the model whose record the table is, the latest first."""
+    return sorted(lake.rows(table), key=lambda row: row["decided_at"], reverse=True)
 
 
 def apply_decision(
@@ -38,13 +38,14 @@ def apply_decision(
 ) -> dict[str, Any]:
     """Carry out one decision and return its row of the record; two at once follow one another.
 
-    Promoted and rolled back point `@prod` at the version, refused leaves it. Without a version it is the one that was
-    behind `@prod` before, and again the one before. Where there is none (NoModelError) nothing is changed or recorded.
+    Promoted and rolled back point `@prod` at the version, withdrawn takes it away, refused leaves it. Without a version
+    it is the one that was behind `@prod` before, and again the one before. Where there is none (NoModelError) nothing
+    is changed or recorded.
     A process that dies at any point leaves one valid `@prod`; `reconcile` makes the record say where it is.
     """
-    with lake.hold("promotions"):
+    with lake.hold(model_registry.record.name):
         _reconcile(lake, model_registry)
-        version = version or version_before(decisions(lake))
+        version = version or version_before(decisions(lake, model_registry.record))
         if version is None:
             raise NoModelError(
                 "There is no version to go back to: no earlier one is recorded. "
@@ -53,7 +54,9 @@ def apply_decision(
         tags, before = model_registry.version_tags(version), model_registry.prod_version()
         row = _row(version, tags, before, move, decided_by, reason)
         model_registry.set_version_tag(version, DECISION_TAG, json.dumps(row, default=datetime.isoformat))
-        if move != "refused":
+        if move == "withdrawn":
+            model_registry.remove_prod()
+        elif move != "refused":
             model_registry.set_prod(version)
         _record(lake, model_registry, row, provenance)
         return row
@@ -65,7 +68,7 @@ def reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
     Several moves made in MLflow itself since the last time are one row. Where no model is registered yet, MLflow is
     not even imported.
     """
-    with lake.hold("promotions"):
+    with lake.hold(model_registry.record.name):
         _reconcile(lake, model_registry)
 
 
@@ -73,11 +76,11 @@ def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
     versions = model_registry.versions()
     if not versions:
         return
-    prod, history = model_registry.prod_version(), decisions(lake)
+    prod, history = model_registry.prod_version(), decisions(lake, model_registry.record)
     for version, row in ((version, _row_of(tags)) for version, tags in versions.items()):
         if row is None or row in history:
             continue
-        if version == prod:
+        if prod == (None if row["decision"] == "withdrawn" else version):
             _record(lake, model_registry, row, {"command": "reconcile"})
             history.insert(0, row)
         else:  # The process died before it moved the alias: nothing was done, and nothing is recorded.
@@ -114,6 +117,7 @@ def _record(lake: Lake, model_registry: ModelRegistry, row: Mapping[str, Any], p
     if row["model_version"] in model_registry.versions():
         words = f"{row['decision'].capitalize()} by {row['decided_by']}, {row['decided_at']:%Y-%m-%d %H:%M:%S} UTC"
         model_registry.append_to_description(row["model_version"], f"{words}: {row['reason']}")
-    earlier = [old for old in decisions(lake) if old["model_version"] == row["model_version"]]
-    table = pa.Table.from_pylist([*earlier, dict(row)], schema=PROMOTIONS.schema)
-    lake.replace_partition(PROMOTIONS, row["model_version"], table, provenance=provenance)
+    record = model_registry.record
+    earlier = [old for old in decisions(lake, record) if old["model_version"] == row["model_version"]]
+    table = pa.Table.from_pylist([*earlier, dict(row)], schema=record.schema)
+    lake.replace_partition(record, row["model_version"], table, provenance=provenance)

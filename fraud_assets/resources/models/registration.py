@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from fraud_assets.errors import FraudAssetsError
+from fraud_assets.model.ranker import RANKER_FEATURES, Ranker
 from fraud_assets.model.scorer import is_anomaly
 from fraud_assets.resources.models.pyfunc_loader import write_file_list
 from fraud_assets.resources.models.version_files import download
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
+    from fraud_assets.model.ranker_training import TrainedRanker
     from fraud_assets.model.training import Trained
 
 DISTRIBUTION_FILE: Final = "training_distribution.json"
@@ -33,6 +35,12 @@ SCORER_FOLDER: Final = "scorer"
 
 SERVED_PACKAGES: Final = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 """What a version needs to be loaded and served; named, since inferring it takes MLflow a quarter of a minute."""
+
+RANKER_DESCRIPTION: Final = (
+    "Orders the alerts of a day by the probability of fraud, learnt from labels. The version behind `@prod` orders new "
+    "lists; `fraud-assets promote --ranker` and `rollback --ranker` move it, on the record."
+)
+"""What MLflow's page of the ranker says."""
 
 MODEL_DESCRIPTION: Final = (
     "Scores card transactions: a higher `fraud_score` is more suspicious, and above a version's threshold it says "
@@ -90,6 +98,70 @@ def contract_signature() -> "ModelSignature":
         inputs=Schema([ColSpec(_MLFLOW_TYPES[feature.type], feature.name) for feature in FEATURES]),
         outputs=Schema([ColSpec("double", "fraud_score"), ColSpec("boolean", "is_anomaly")]),
     )
+
+
+@cache
+def ranker_signature() -> "ModelSignature":
+    """Return what a ranker looks at as an MLflow signature; the answer is the probability of both kinds, fraud last."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    return ModelSignature(
+        inputs=Schema([ColSpec("double", name) for name in RANKER_FEATURES]),
+        outputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]),
+    )
+
+
+def log_ranker(trained: "TrainedRanker", scratch: Path) -> tuple["ModelInfo", Path]:
+    """Return a ranker that was logged to the active MLflow run and seen to work, and a folder of its files.
+
+    Loaded as pyfunc it answers the example as the classifier does, and its compiled form with the same log odds, bit
+    for bit; otherwise it raises RegistrationError.
+    """
+    from mlflow.models import Model
+    from mlflow.pyfunc import load_model
+
+    example = trained.example()
+    logged = Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=SimpleNamespace(save_model=_save_ranker),
+        flavor_name="sklearn",
+        validate_serving_input=False,
+        trained=trained,
+        input_example=example,
+    )
+    folder = download(logged.model_uri, scratch / "logged")
+    loaded = load_model(str(folder))
+    if loaded.metadata.signature != ranker_signature():
+        raise RegistrationError(f"Logged with another signature: {loaded.metadata.signature}.")
+    expected = trained.classifier.predict_proba(example)
+    compiled = Ranker.load(folder / SCORER_FOLDER).log_odds(example.to_numpy("float64"))
+    if (loaded.predict(example) != expected).any() or (compiled != trained.classifier.decision_function(example)).any():
+        raise RegistrationError("The logged ranker and the fitted one rank the input example differently.")
+    return logged, folder
+
+
+def _save_ranker(
+    *, path: str, mlflow_model: Any, trained: "TrainedRanker", input_example: "pd.DataFrame", **_: Any
+) -> None:
+    """Save the classifier as scikit-learn does, and its compiled form beside; `Model.log` calls this."""
+    from mlflow.sklearn import SERIALIZATION_FORMAT_SKOPS, save_model
+
+    save_model(
+        trained.classifier,
+        path,
+        mlflow_model=mlflow_model,
+        serialization_format=SERIALIZATION_FORMAT_SKOPS,
+        skops_trusted_types=["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"],
+        signature=ranker_signature(),
+        input_example=input_example,
+        pip_requirements=[f"{package}=={installed_version(package)}" for package in SERVED_PACKAGES],
+        pyfunc_predict_fn="predict_proba",
+    )
+    trained.ranker.save(Path(path) / SCORER_FOLDER)
+    write_file_list(Path(path))
 
 
 def library_versions() -> dict[str, str]:

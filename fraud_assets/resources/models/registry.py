@@ -16,6 +16,7 @@ import dagster as dg
 
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import RowScorer
+from fraud_assets.model.ranker import Ranker
 from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.mlflow_process import another_was_first, client, mlflow_default, sqlite_file
 from fraud_assets.resources.models.own_store import (
@@ -29,18 +30,24 @@ from fraud_assets.resources.models.own_store import (
 from fraud_assets.resources.models.registration import (
     DISTRIBUTION_FILE,
     MODEL_DESCRIPTION,
+    RANKER_DESCRIPTION,
     SCORER_FOLDER,
     contract_signature,
     log_model,
+    log_ranker,
+    ranker_signature,
 )
 from fraud_assets.resources.models.version_files import download, files_digest, verify_files
+from fraud_assets.resources.tables import PROMOTIONS, RANKER_PROMOTIONS, Table
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import RunInfo
+    from mlflow.models.model import ModelInfo
     from sklearn.pipeline import Pipeline
 
+    from fraud_assets.model.ranker_training import TrainedRanker
     from fraud_assets.model.training import Trained
 
 FEED_TAG: Final = "feed"
@@ -99,6 +106,7 @@ class ModelRegistry(dg.ConfigurableResource):
     experiment_name: str = "fraud_assets"
     data_dir: str
     source_name: str
+    is_ranker: bool = False
     dagster_url: str = Settings.model_fields["dagster_url"].default
     mlflow_url: str = Settings.model_fields["mlflow_url"].default
 
@@ -165,6 +173,10 @@ class ModelRegistry(dg.ConfigurableResource):
         self.version_tags(version)
         self._client().set_registered_model_alias(self.model_name, PROD_ALIAS, version)
 
+    def remove_prod(self) -> None:
+        """Leave no version behind `@prod`, in one step."""
+        self._client().delete_registered_model_alias(self.model_name, PROD_ALIAS)
+
     def set_version_tag(self, version: str, name: str, value: str | None) -> None:
         """Say something of the version, or take it back, in one step."""
         if value is None:
@@ -185,18 +197,28 @@ class ModelRegistry(dg.ConfigurableResource):
         """Return the new version of a model that was logged to the active MLflow run, and seen to work: see there."""
         with self.as_mlflow_default(), TemporaryDirectory() as scratch:
             logged, folder = log_model(trained, Path(scratch))
-            said = {THRESHOLD_TAG: repr(trained.threshold), FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
-            with another_was_first():
-                self._client().create_registered_model(self.model_name, description=MODEL_DESCRIPTION)
-            registered = self._client().create_model_version(
-                self.model_name, logged.model_uri, logged.run_id, tags={**tags, **said}, model_id=logged.model_id
-            )
-            version = str(registered.version)
-            # As MLflow's own `register_model` does, so that the page of the logged model shows its version.
-            named = json.dumps([{"name": self.model_name, "version": registered.version}])
-            self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
-            if trained.scorer is not None:
-                self.local_scorers.put(version, folder / SCORER_FOLDER)
+            return self._register(logged, folder, MODEL_DESCRIPTION, {**tags, THRESHOLD_TAG: repr(trained.threshold)})
+
+    def register_ranker(self, trained: "TrainedRanker", *, tags: Mapping[str, str]) -> str:
+        """Return the new version of a ranker that was logged to the active MLflow run, and seen to work: see there."""
+        with self.as_mlflow_default(), TemporaryDirectory() as scratch:
+            logged, folder = log_ranker(trained, Path(scratch))
+            return self._register(logged, folder, RANKER_DESCRIPTION, tags)
+
+    def _register(self, logged: "ModelInfo", folder: Path, description: str, tags: Mapping[str, str]) -> str:
+        """Make the registry's entry of a logged model, and a local copy of its compiled form."""
+        said = {**tags, FEED_TAG: self.source_name, FILES_TAG: files_digest(folder)}
+        with another_was_first():
+            self._client().create_registered_model(self.model_name, description=description)
+        registered = self._client().create_model_version(
+            self.model_name, logged.model_uri, logged.run_id, tags=said, model_id=logged.model_id
+        )
+        version = str(registered.version)
+        # As MLflow's own `register_model` does, so that the page of the logged model shows its version.
+        named = json.dumps([{"name": self.model_name, "version": registered.version}])
+        self._client().set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": named})
+        if (folder / SCORER_FOLDER).is_dir():
+            self.local_scorers.put(version, folder / SCORER_FOLDER)
         return version
 
     # What a version is made of
@@ -224,7 +246,7 @@ class ModelRegistry(dg.ConfigurableResource):
         with self._verified(version) as folder:
             from mlflow.models import Model
 
-            return Model.load(str(folder)).signature == contract_signature()
+            return Model.load(str(folder)).signature == (ranker_signature() if self.is_ranker else contract_signature())
 
     def scorer(self, version: str) -> RowScorer:
         """Return what scores as the version does: its compiled scorer, without MLflow once that is on this disk.
@@ -247,6 +269,14 @@ class ModelRegistry(dg.ConfigurableResource):
             _LOG.warning("Version %s scores through scikit-learn: no compiled scorer can be used here.", version)
             pipeline: Any = load_model(str(folder))
             return PipelineScorer(pipeline, threshold=float(self.version_tags(version)[THRESHOLD_TAG]))
+
+    def ranker(self, version: str) -> Ranker:
+        """Return the compiled ranker of the version, without MLflow once that is on this disk."""
+        if (ranker := self.local_scorers.load_ranker(version)) is not None:
+            return ranker
+        with self._verified(version) as folder:
+            self.local_scorers.put(version, folder / SCORER_FOLDER)
+            return Ranker.load(folder / SCORER_FOLDER)
 
     # The run that is tracked
 
@@ -291,7 +321,14 @@ class ModelRegistry(dg.ConfigurableResource):
         # The own store by no path, so that its scorers stay what they are where the directory is moved.
         is_own = is_own_store(sqlite_file(self._address), Path(self.data_dir))
         registry = "mlflow/mlflow.db" if is_own else self._address
-        return LocalScorers(Path(self.data_dir) / "models", registry, self.model_name)
+        return LocalScorers(
+            Path(self.data_dir) / ("rankers" if self.is_ranker else "models"), registry, self.model_name
+        )
+
+    @property
+    def record(self) -> Table:
+        """The table of decisions about this model's versions."""
+        return RANKER_PROMOTIONS if self.is_ranker else PROMOTIONS
 
     @property
     def _address(self) -> str:
