@@ -17,6 +17,7 @@ import click
 from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.model.promotion import Move
+from fraud_assets.resources.data_format import require_format
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
@@ -50,6 +51,7 @@ def _platform() -> Platform:
     for name, meant in unknown_variables().items():
         click.echo(f"Note: {name} is no setting{f'; did you mean {meant}?' if meant else '.'}", err=True)
     platform = Platform(load_settings())
+    require_format(platform.data_dir)  # before anything follows a move, or records what was seen
     require_grain(platform.data_dir, platform.source)
     return platform
 
