@@ -14,7 +14,8 @@ import duckdb
 import pyarrow.compute  # noqa: F401 - else its first use within the measured time imports it
 
 from benchmarks.memory import say
-from fraud_assets.resources.lake import batches, open_lake
+from fraud_assets.resources.lake import open_lake
+from fraud_assets.resources.row_batches import batches
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.cleaning import clean

@@ -27,9 +27,10 @@ from benchmarks.measuring import REPEATS, Timing, compare
 from benchmarks.scoring import FIRST_DAY, ROWS_PER_DAY
 from fraud_assets.model.training import train
 from fraud_assets.model.training_facts import TrainingParameters
-from fraud_assets.resources.lake import BATCH_ROWS, Lake
+from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
+from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.resources.tables import PARTITION_BUILDS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings
 from fraud_assets.silver.build import InputDigest, build_partition

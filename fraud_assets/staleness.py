@@ -126,8 +126,7 @@ def _scoring_version(state: PlatformState, prod: str) -> Callable[[str], str]:
 
     A partition keeps its model version, also when it is corrected; only those of the latest days move to `prod`.
     """
-    days = sorted({day_of(key) for key in state.silver}, reverse=True)
-    moving = set(days[: state.rescore_days])
+    moving = {*sorted({day_of(key) for key in state.silver}, reverse=True)[: state.rescore_days]}
 
     def version_of(key: str) -> str:
         scored = state.gold.get(key)

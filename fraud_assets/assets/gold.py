@@ -21,8 +21,9 @@ from fraud_assets.assets.partition_runs import (
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.gold.predictions import count_anomalies, most_suspicious, score_partition
-from fraud_assets.resources.lake import BATCH_ROWS, Lake
+from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
+from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.spark.session import SparkOptions, open_session

@@ -16,8 +16,9 @@ from fraud_assets.assets.partition_runs import (
 )
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.resources.lake import Lake, batches
+from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
+from fraud_assets.resources.row_batches import batches
 from fraud_assets.resources.state import silver_states
 from fraud_assets.resources.tables import CARD_HISTORY, SILVER_TRANSACTIONS
 from fraud_assets.silver.history import (

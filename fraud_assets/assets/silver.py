@@ -26,8 +26,9 @@ from fraud_assets.assets.partition_runs import (
 from fraud_assets.columns import table_of
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import previous_key
-from fraud_assets.resources.lake import Lake, batches
+from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, LandingZone
+from fraud_assets.resources.row_batches import batches
 from fraud_assets.resources.state import silver_partitions
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS, Table
 from fraud_assets.silver.adoption import Adoption, adopt_partition, is_adopted

@@ -6,9 +6,7 @@ Tables are Delta tables under `lake/<group>/<name>`; DuckDB, in memory, computes
 
 import os
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +27,11 @@ from fraud_assets.resources.data_files import DataFile
 from fraud_assets.resources.data_format import record_format, require_format
 from fraud_assets.resources.file_commits import Replaced, ReplacedMeanwhileError, commit_files
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
+from fraud_assets.resources.row_batches import BATCH_ROWS, prefetched
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.spill import spill_folder
 from fraud_assets.resources.tables import TABLES, Table
 from fraud_assets.sql import duckdb_type, identifier, literal
-
-BATCH_ROWS: Final = 65_536
-"""Rows handed over at a time: a few MB, so that a partition of any size passes through bounded memory."""
 
 FILES: Final = WriterProperties(compression="SNAPPY", max_row_group_size=BATCH_ROWS, dictionary_page_size_limit=65_536)
 """How rows lie in a file. Small row groups bound what writer and reader hold. A dictionary that outgrows its limit is
@@ -47,9 +43,6 @@ FILE_BYTES: Final = 64 * 2**20
 # Delta takes these from the environment alone. By its defaults it holds dozens of batches, the faster the source.
 os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
 os.environ.setdefault("DELTARS_WRITER_BATCH_CHANNEL_SIZE", "2")
-
-_PREFETCHED: Final = 2
-"""Batches that wait for the writer: enough that neither side waits for the other, few enough to hold."""
 
 DUCKDB_MEMORY: Final = "512MiB"
 """With it a partition of ten million rows is built in less than 2 GiB, and one of a hundred thousand never spills."""
@@ -355,35 +348,6 @@ def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
     # Without the second, what DuckDB no longer uses stays with the process, while Arrow and numpy ask for more.
     config: dict[str, Any] = {"memory_limit": memory, "allocator_background_threads": True}
     return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:", connection_config=config))
-
-
-def batches(connection: DuckDBPyConnection, relation: str, schema: pa.Schema) -> pa.RecordBatchReader:
-    """Stream `relation` in record batches of exactly `schema`; a type that does not match is an error, never a cast."""
-    reader = connection.sql(f"FROM {relation}").to_arrow_reader(BATCH_ROWS)
-    if [(field.name, field.type) for field in reader.schema] != [(field.name, field.type) for field in schema]:
-        raise TypeError(f"{relation} has\n{reader.schema}\nwhere the table has\n{schema}")
-    return pa.RecordBatchReader.from_batches(schema, (pa.record_batch(one.columns, schema=schema) for one in reader))
-
-
-@contextmanager
-def prefetched(rows: pa.RecordBatchReader | pa.Table) -> Iterator[pa.RecordBatchReader]:
-    """Give the batches of `rows`; another thread makes the next ones while one is written.
-
-    An error of theirs comes out with the batch that it was made for. No thread is left behind.
-    """
-    reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
-    with ThreadPoolExecutor(1, "batches-ahead") as maker:
-
-        def batches_in_order() -> Iterator[pa.RecordBatch]:
-            ahead = deque(maker.submit(next, reader, None) for _ in range(_PREFETCHED))
-            while (batch := ahead.popleft().result()) is not None:
-                ahead.append(maker.submit(next, reader, None))
-                yield batch
-
-        try:
-            yield pa.RecordBatchReader.from_batches(reader.schema, batches_in_order())
-        finally:
-            maker.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import duckdb
@@ -18,12 +18,10 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from fraud_assets.resources.data_files import write_rows
+from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.sql import literal
 
 Batches = Iterator[pa.RecordBatch]
-
-BATCH_ROWS: Final = 65_536
-"""Rows handed over at a time, as everywhere."""
 
 
 @contextmanager

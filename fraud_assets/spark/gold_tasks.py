@@ -11,7 +11,8 @@ from fraud_assets.gold.predictions import GOLD_SCHEMA, score_partition
 from fraud_assets.model.scorer import Scorer
 from fraud_assets.resources.data_files import write_data_file
 from fraud_assets.resources.models.local_scorers import LocalScorers
-from fraud_assets.spark.executor import BATCH_ROWS, Batches, connected, numbers, report
+from fraud_assets.resources.row_batches import BATCH_ROWS
+from fraud_assets.spark.executor import Batches, connected, numbers, report
 
 
 @dataclass(frozen=True)

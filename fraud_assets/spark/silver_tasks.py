@@ -17,6 +17,7 @@ from duckdb import DuckDBPyConnection
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import LENGTHS, bounds
 from fraud_assets.resources.data_files import write_data_file
+from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.silver.build import stamp_rows
 from fraud_assets.silver.cleaning import clean_alone, clean_together, quarantine_lines
 from fraud_assets.silver.contract import WINDOW, check_features, quarantine_schema, silver_schema
@@ -24,7 +25,7 @@ from fraud_assets.silver.features import compute_features, read_transactions, su
 from fraud_assets.silver.raw_files import BrokenFileError, RawFile
 from fraud_assets.silver.reading import count_records
 from fraud_assets.silver.source import Source
-from fraud_assets.spark.executor import BATCH_ROWS, Batches, connected, numbers, over_parquet, register, report, scratch
+from fraud_assets.spark.executor import Batches, connected, numbers, over_parquet, register, report, scratch
 from fraud_assets.spark.spread import Spread, slice_length, slice_starts
 
 _PLACE: Final = (("key_no", pa.int32()), ("slice", pa.int32()), ("spread_hash", pa.int64()))

@@ -23,9 +23,9 @@ from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.gold.predictions import score_partition
 from fraud_assets.model.promotion import prod_after
 from fraud_assets.platform_state import EvaluationState
-from fraud_assets.resources.lake import BATCH_ROWS
 from fraud_assets.resources.models.promotions import apply_decision, decisions
 from fraud_assets.resources.models.registry import NoModelError
+from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PREDICTIONS,

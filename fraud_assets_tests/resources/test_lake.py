@@ -23,14 +23,12 @@ from deltalake.exceptions import DeltaError
 from fraud_assets.alerts.schemas import CARD_TRANSACTION, REASON
 from fraud_assets.resources.data_format import FORMAT, NewerFormatError
 from fraud_assets.resources.lake import (
-    BATCH_ROWS,
     Lake,
     LakeError,
     PartitionConflictError,
-    batches,
     open_lake,
-    prefetched,
 )
+from fraud_assets.resources.row_batches import BATCH_ROWS, batches, prefetched
 from fraud_assets.resources.tables import (
     PARTITION_BUILDS,
     PREDICTIONS,
