@@ -341,7 +341,7 @@ def test_without_targets_it_is_logged_and_apprise_is_not_imported(
 
 
 def test_days_that_go_well_say_nothing(scored_platform: TestPlatform, receiver: Receiver) -> None:
-    for day in range(7, cases(8, 37)):
+    for day in range(7, cases(8, 27)):
         scored_platform.simulate(1, start=date(2026, 1, 1) + timedelta(days=day - 1))
         tick(scored_platform)
         assert [step.problem for step in scored_platform.run()] == [""]
