@@ -109,7 +109,7 @@ def test_the_graph_runs_from_landing_to_gold(make_platform: Callable[..., TestPl
         "evaluation_metrics": {"fraud_isolation_forest", "silver_transactions_base"},
         "prod_model": {"evaluation_metrics"},
         "fraud_predictions": {"silver_transactions_base", "prod_model"},
-        "fraud_alerts": {"silver_transactions_base", "fraud_predictions", "card_history"},
+        "fraud_alerts": {"silver_transactions_base", "fraud_predictions"},
         "fraud_alert_ranker": {
             "silver_transactions_base",
             "fraud_predictions",

@@ -56,7 +56,7 @@ def page(project: Path) -> Iterator[Page]:
     with (
         serve(command, f"{address}/server_info", folder=project, environment=environment(project)),
         open_browser() as browser,
-        browser.new_context(base_url=address, viewport={"width": 3600, "height": 1400}) as context,
+        browser.new_context(base_url=address, viewport={"width": 5200, "height": 4200}) as context,
     ):
         context.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
