@@ -161,7 +161,7 @@ def test_a_run_can_be_opened_and_says_what_it_did(page: Page) -> None:
 
     expect(page.get_by_text("Run of").first).to_contain_text("scoring_job")
     expect(page.get_by_text("Succeeded (5)")).to_be_visible()
-    expect(page.get_by_text(f"{DAY}: ")).to_be_visible()
+    expect(page.get_by_text(f"{DAY}: ").first).to_be_visible()
 
 
 def metadata(page: Page, name: str) -> str:
