@@ -2,8 +2,8 @@
 
 Delta's own `create_write_transaction` believes what it is told: it takes files that are not there, files of other
 partitions, a replacement of nothing in particular (that is: of everything), files without statistics, and, where two
-fill an empty partition at once, the rows of both. Here each of them is refused. Beside the lake, which calls this, and
-maintenance the only module that opens tables. Why so: docs/adr/0020-spark-as-another-producer.md.
+fill an empty partition at once, the rows of both. Here each of them is refused. The lake opens the table and
+calls this. Why so: docs/adr/0020-spark-as-another-producer.md.
 """
 
 import json

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import DUCKDB_MEMORY
+from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 NEEDED: Final[Mapping[str, str]] = {
     "spark.sql.session.timeZone": "UTC",
     # Rows handed to Python at a time, as many as everywhere.
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
     # A bucket is a task: it is of about as many rows as the next one already.
     "spark.sql.adaptive.enabled": "false",
 }
