@@ -63,7 +63,8 @@ def commit_files(
     for _ in range(_ATTEMPTS):
         opened = prepare()
         _require_sound(folder, table, keys, files)
-        if _files_of(opened, folder, table, keys) != {key: sorted(paths) for key, paths in instead_of.items()}:
+        now = files_of(opened, folder, table)
+        if any(sorted(now.get(key, [])) != sorted(paths) for key, paths in instead_of.items()):
             raise ReplacedMeanwhileError
         try:
             opened.create_write_transaction(
@@ -81,15 +82,14 @@ def commit_files(
     raise ReplacedMeanwhileError
 
 
-def _files_of(opened: DeltaTable, folder: Path, table: Table, keys: Sequence[str]) -> dict[str, list[str]]:
-    """Return where the files of which each partition consists lie."""
-    found: dict[str, list[str]] = {key: [] for key in keys}
+def files_of(opened: DeltaTable, folder: Path, table: Table) -> dict[str, list[str]]:
+    """Return where the files lie of which each partition of an opened table consists."""
+    found: dict[str, list[str]] = {}
     added = pa.RecordBatchReader.from_stream(opened.get_add_actions(flatten=True)).read_all()
     names = ("path", f"partition.{table.partition_by}")
     for path, key in zip(*(added[name].to_pylist() for name in names), strict=True) if added else ():
-        if key in found:
-            found[key].append(f"{folder}/{unquote(path)}")
-    return {key: sorted(paths) for key, paths in found.items()}
+        found.setdefault(key, []).append(f"{folder}/{unquote(path)}")  # The log writes its paths as URLs do.
+    return found
 
 
 def _require_sound(folder: Path, table: Table, keys: Sequence[str], files: Sequence[DataFile]) -> None:

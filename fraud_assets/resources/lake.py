@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 import dagster as dg
 import duckdb
@@ -25,7 +24,7 @@ from fraud_assets.digests import digest_lines
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.data_files import DataFile
 from fraud_assets.resources.data_format import record_format, require_format
-from fraud_assets.resources.file_commits import Replaced, ReplacedMeanwhileError, commit_files
+from fraud_assets.resources.file_commits import Replaced, ReplacedMeanwhileError, commit_files, files_of
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.row_batches import BATCH_ROWS, prefetched
 from fraud_assets.resources.run_locks import hold_run_lock
@@ -120,11 +119,8 @@ class Lake(dg.ConfigurableResource):
 
     def paths(self, table: Table, version: int | None = None) -> dict[str, list[str]]:
         """Return the files of a version by partition: where each lies."""
-        paths: dict[str, list[str]] = {}
-        for added in self._files(table, version=version):
-            path = f"{self.location(table)}/{unquote(added['path'])}"  # The log writes its paths as URLs do.
-            paths.setdefault(added[f"partition.{table.partition_by}"], []).append(path)
-        return paths
+        opened = self._open(table, version)
+        return {} if opened is None else files_of(opened, Path(self.location(table)), table)
 
     def over(self, table: Table, files: Sequence[str]) -> str:
         """Return what `select` gives, over some of the table's files."""

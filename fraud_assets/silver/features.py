@@ -78,6 +78,12 @@ class FeatureDigests:
     lookback_digest: str
 
 
+ROW_SUMS: Final = """count(*),
+    coalesce(sum(('0x' || left(row_digest, 16))::UBIGINT), 0),
+    coalesce(sum(('0x' || right(row_digest, 16))::UBIGINT), 0)"""
+"""The parts of `RowSums`, in SQL, of rows of which `row_digest` is the md5 of each."""
+
+
 @dataclass(frozen=True)
 class RowSums:
     """What a digest of rows is made of: it adds up, so that rows may be taken in any parts and any order."""
@@ -234,10 +240,7 @@ def _sum_rows(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: d
     """
     [sums] = con.execute(
         f"""
-        SELECT
-            count(*),
-            coalesce(sum(('0x' || left(row_digest, 16))::UBIGINT), 0),
-            coalesce(sum(('0x' || right(row_digest, 16))::UBIGINT), 0)
+        SELECT {ROW_SUMS}
         FROM (
             SELECT md5(concat_ws(chr(31), {columns})) AS row_digest
             FROM {table}

@@ -18,6 +18,7 @@ from fraud_assets.columns import column
 from fraud_assets.digests import digest_lines
 from fraud_assets.partition_keys import LENGTHS, Grain, bounds, day_of
 from fraud_assets.silver.contract import silver_schema
+from fraud_assets.silver.features import ROW_SUMS, RowSums
 
 HISTORY_DAYS: Final = 30
 """A row looks back on so many whole days before its own: a month has its salary, its rent and its weekends."""
@@ -154,24 +155,15 @@ def add_card_sums(con: DuckDBPyConnection, silver: str) -> dict[str, str]:
         """
     )
     con.execute("INSERT INTO card_sums FROM added_sums")
-    # As a Silver partition's digests are made (`features`): sums of md5s, whatever the order of the rows.
-    handed_on = dict(
-        con.execute(
-            f"""
-            SELECT
-                partition_key,
-                md5(concat_ws('-',
-                    count(*),
-                    sum(('0x' || left(row_digest, 16))::UBIGINT),
-                    sum(('0x' || right(row_digest, 16))::UBIGINT)
-                ))
-            FROM (SELECT partition_key, md5(concat_ws(chr(31), {_HANDED_ON})) AS row_digest FROM added_sums)
-            GROUP BY partition_key
-            """
-        ).fetchall()
-    )
+    sums = con.execute(
+        f"""
+        SELECT partition_key, {ROW_SUMS}
+        FROM (SELECT partition_key, md5(concat_ws(chr(31), {_HANDED_ON})) AS row_digest FROM added_sums)
+        GROUP BY partition_key
+        """
+    ).fetchall()
     con.execute("DROP TABLE added_sums")
-    return handed_on
+    return {key: RowSums(*own).digest for key, *own in sums}
 
 
 def keep_card_sums(con: DuckDBPyConnection, key: str) -> None:
