@@ -24,11 +24,11 @@ from fraud_assets.definitions import build_definitions
 from fraud_assets.model.comparison import rule_score, supervised_scores
 from fraud_assets.model.estimates import FOREST, RULE, Estimate, Evaluation
 from fraud_assets.model.evaluation import Scores, evaluate
-from fraud_assets.model.known_labels import days_before
 from fraud_assets.model.list_words import OVER_MEAN, RANKER, as_text, minus
 from fraud_assets.model.ranker import RANKER_FEATURES, ranked_rows
 from fraud_assets.model.ranker_gate import compare_lists, decide_ranker, too_little
 from fraud_assets.model.ranker_training import train_ranker
+from fraud_assets.partition_keys import days_before
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import CARD_HISTORY, PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.settings import Settings

@@ -4,7 +4,7 @@ A key is a folder name and sorts in time order, as text.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
 Grain = Literal["daily", "hourly"]
@@ -19,6 +19,16 @@ LENGTHS: Final[Mapping[Grain, timedelta]] = {"daily": timedelta(days=1), "hourly
 def day_of(key: str) -> str:
     """Return the day that a key lies in: a daily key is its day, and an hourly one begins with it."""
     return key[: len("2026-01-05")]
+
+
+def days_before(day: str, days: int) -> str:
+    """Return the day so many days before."""
+    return (date.fromisoformat(day) - timedelta(days=days)).isoformat()
+
+
+def days_between(day: str, later: str) -> int:
+    """Return how many days lie between two."""
+    return (date.fromisoformat(later) - date.fromisoformat(day)).days
 
 
 def key_of(time: datetime, grain: Grain) -> str:

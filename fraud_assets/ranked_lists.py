@@ -6,8 +6,7 @@ A part of the decision in `fraud_assets.staleness` that the asset shares: both m
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fraud_assets.model.known_labels import days_between
-from fraud_assets.partition_keys import day_of
+from fraud_assets.partition_keys import day_of, days_between
 from fraud_assets.platform_state import Made, PlatformState, RankerState
 from fraud_assets.silver.history import HistoryDigest, silver_digest
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from fraud_assets.alerts.reasons import LEAST_SHARE, MOST_REASONS, Reason, money, sentence, subject_of, times
+from fraud_assets.alerts.reasons import MOST_REASONS, Reason, money, sentence, strongest, subject_of, times
 from fraud_assets.model.ranker import RANKER_FEATURES
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.history import HISTORY_DAYS
@@ -25,18 +25,10 @@ def ranker_reasons(
         most: how many reasons at most.
     """
     row = dict(zip(RANKER_FEATURES, values, strict=True))
-    added: dict[str, float] = {}
-    for name, contribution in zip(RANKER_FEATURES, contributions, strict=True):
-        subject = _subject(name, row)
-        added[subject] = added.get(subject, 0.0) + contribution
-    raised = sorted(
-        ((contribution, subject) for subject, contribution in added.items() if contribution > 0), reverse=True
-    )
-    least = LEAST_SHARE * sum(contribution for contribution, _ in raised)
+    subjects = [_subject(name, row) for name in RANKER_FEATURES]
     return tuple(
-        Reason(subject, 0.0 if math.isnan(row[subject]) else row[subject], contribution, _say(subject, row))
-        for contribution, subject in raised[:most]
-        if contribution >= least
+        Reason(subject, 0.0 if math.isnan(row[subject]) else row[subject], raised, _say(subject, row))
+        for subject, raised in strongest(subjects, contributions, most=most)
     )
 
 

@@ -19,7 +19,7 @@ from fraud_assets.silver.contract import FEATURE_NAMES, WINDOW
 MOST_REASONS: Final = 3
 """More than three are not read, and the fourth hardly ever adds a tenth."""
 
-LEAST_SHARE: Final = 0.1
+_LEAST_SHARE: Final = 0.1
 """Of what makes a row suspicious altogether: a reason below this would distract from those that decided."""
 
 _FAR: Final = 1.5
@@ -78,20 +78,27 @@ def reasons(
         most: how many reasons at most.
     """
     row = dict(zip(FEATURE_NAMES, map(float, values), strict=True))
-    added: dict[str, float] = {}
-    for name, contribution in zip(FEATURE_NAMES, contributions, strict=True):
-        subject = subject_of(name, row)
-        added[subject] = added.get(subject, 0.0) + float(contribution)
-    suspicious = sorted((contribution, subject) for subject, contribution in added.items() if contribution < 0)
-    least = LEAST_SHARE * sum(contribution for contribution, _ in suspicious)
+    subjects = [subject_of(name, row) for name in FEATURE_NAMES]
     found: list[Reason] = []
-    for contribution, subject in suspicious[:most]:
-        if contribution <= least:
-            # Whoever was told of the purchases in the window need not be told again which they are.
-            known = any(reason.feature in _OF_THE_WINDOW for reason in found)
-            told = _SENTENCES[subject](_Purchase(row, usual, "they" if known else ""))
-            found.append(Reason(subject, row[subject], contribution, told))
+    for subject, raised in strongest(subjects, [-contribution for contribution in contributions], most=most):
+        # Whoever was told of the purchases in the window need not be told again which they are.
+        known = any(reason.feature in _OF_THE_WINDOW for reason in found)
+        told = _SENTENCES[subject](_Purchase(row, usual, "they" if known else ""))
+        found.append(Reason(subject, row[subject], -raised, told))
     return tuple(found)
+
+
+def strongest(subjects: Sequence[str], raised: Sequence[float], *, most: int) -> list[tuple[str, float]]:
+    """Return the subjects that make a row suspicious by how much each does, the strongest first.
+
+    `raised` is what each of the features adds to the suspicion; those of one subject are taken together.
+    """
+    added: dict[str, float] = {}
+    for subject, one in zip(subjects, raised, strict=True):
+        added[subject] = added.get(subject, 0.0) + one
+    suspicious = sorted((-one, subject) for subject, one in added.items() if one > 0)
+    least = -_LEAST_SHARE * sum(one for one, _ in suspicious)
+    return [(subject, -one) for one, subject in suspicious[:most] if -one >= least]
 
 
 def in_one_sentence(found: Sequence[Reason]) -> str:

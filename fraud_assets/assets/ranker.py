@@ -19,10 +19,11 @@ from fraud_assets.assets.ranker_inputs import RankerInputs, read_ranker_inputs
 from fraud_assets.assets.reviews import alert_reviews
 from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.model.estimates import Evaluation
-from fraud_assets.model.known_labels import KnownLabels, days_between, no_window
+from fraud_assets.model.known_labels import KnownLabels, no_window
 from fraud_assets.model.list_words import is_calibrated, lists_table
 from fraud_assets.model.ranker import RANKER_FEATURES
 from fraud_assets.model.records import metrics_table
+from fraud_assets.partition_keys import days_between
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import apply_decision, reconcile

@@ -234,10 +234,9 @@ def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConn
             found.refused[key] = error
             continue
         found.made[key], found.quarantine[key] = _described(connection, built)
-        record = {name: getattr(built, name, None) for name in PARTITION_BUILDS.schema.names} | built.stored_digests
         made: dict[Table, Iterable[pa.RecordBatch]] = {
             QUARANTINED_TRANSACTIONS: _stream(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS),
-            PARTITION_BUILDS: _record(record),
+            PARTITION_BUILDS: _record(built.record),
             SILVER_TRANSACTIONS: _stream(connection, "silver_rows", SILVER_TRANSACTIONS),
         }
         if len(keys) > 1:  # the next partition takes the place of this one in the connection

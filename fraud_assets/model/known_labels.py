@@ -8,8 +8,9 @@ replayed learns as it would have then. No label of one of the days that compare 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Final, NamedTuple, Self
+
+from fraud_assets.partition_keys import days_before, days_between
 
 COMPARED_DAYS: Final = 7
 """Lists are compared on so many days at most, the latest with labels: a week has its weekend."""
@@ -60,16 +61,6 @@ class LearningWindow:
     def compares(self, day: str) -> bool:
         """Whether lists are compared on the day."""
         return self.compare_start <= day <= self.compare_end
-
-
-def days_before(day: str, days: int) -> str:
-    """Return the day so many days before."""
-    return (date.fromisoformat(day) - timedelta(days=days)).isoformat()
-
-
-def days_between(day: str, later: str) -> int:
-    """Return how many days lie between two."""
-    return (date.fromisoformat(later) - date.fromisoformat(day)).days
 
 
 def fed_until(last_day: str, *, delay_days: int) -> str:

@@ -5,7 +5,7 @@ Here belongs the order of the steps and what a caller learns of them. The caller
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import duckdb
 import pyarrow as pa
@@ -64,6 +64,12 @@ class SilverBuild:
         return stored_digests(
             self.input_digest, FeatureDigests(self.silver_digest, self.tail_digest, self.lookback_digest)
         )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The row of `silver.partition_builds`, but for its time."""
+        counts = {name: getattr(self, name) for name in ("landed_rows", "silver_rows", "quarantined_rows")}
+        return {"partition_key": self.partition_key, **counts, **self.stored_digests}
 
 
 def stored_digests(input_digest: InputDigest, digests: FeatureDigests) -> dict[str, str]:

@@ -7,7 +7,7 @@ and the digests that say whether a history is still right. The query is `history
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -16,7 +16,7 @@ from duckdb import DuckDBPyConnection
 
 from fraud_assets.columns import column
 from fraud_assets.digests import digest_lines
-from fraud_assets.partition_keys import LENGTHS, Grain, bounds, day_of
+from fraud_assets.partition_keys import LENGTHS, Grain, bounds, day_of, days_before
 from fraud_assets.silver.contract import silver_schema
 from fraud_assets.silver.features import ROW_SUMS, RowSums
 
@@ -90,7 +90,7 @@ def seen_from(key: str, keys: Iterable[str]) -> list[str]:
 
 
 def _first_day(key: str) -> str:
-    return (date.fromisoformat(day_of(key)) - timedelta(days=HISTORY_DAYS)).isoformat()
+    return days_before(day_of(key), HISTORY_DAYS)
 
 
 def silver_digest(input_version: str | None) -> str:

@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
+from fraud_assets.columns import table_of
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.partition_keys import previous_key
 from fraud_assets.resources.data_files import DataFile
@@ -55,7 +54,9 @@ class SilverFiles:
         if not self.builds:
             return
         self._commit(lake, QUARANTINED_TRANSACTIONS, provenance)
-        records = pa.Table.from_pylist([_record(build) for build in self.builds.values()], PARTITION_BUILDS.schema)
+        built_at = datetime.now(tz=UTC)
+        built = ({**build.record, "built_at": built_at} for build in self.builds.values())
+        records = table_of(built, PARTITION_BUILDS.schema)
         lake.replace_partitions(PARTITION_BUILDS, [*self.builds], records, provenance=provenance)
         self._commit(lake, SILVER_TRANSACTIONS, provenance)
 
@@ -63,7 +64,7 @@ class SilverFiles:
         """Write to bronze what landed, as the asset `raw_transactions` does; for who builds without it."""
         keys = sorted({row["partition_key"] for row in self.observed})
         if keys:
-            rows = pa.Table.from_pylist(self.observed, RAW_TRANSACTIONS.schema)
+            rows = table_of(self.observed, RAW_TRANSACTIONS.schema)
             lake.replace_partitions(RAW_TRANSACTIONS, keys, rows, provenance=provenance)
 
     def _commit(self, lake: Lake, table: Table, provenance: Mapping[str, str]) -> None:
@@ -272,13 +273,6 @@ def _sums_of(windows: Iterable[Report]) -> FeatureSums:
         silver, tail, lookback = (RowSums(**report["sums"][part]) for part in ("silver", "tail", "lookback"))
         total += FeatureSums(silver, tail, RowSums() if report["slice"] else lookback)
     return total
-
-
-def _record(build: SilverBuild) -> dict[str, Any]:
-    """Return the row of `silver.partition_builds`."""
-    names = PARTITION_BUILDS.schema.names
-    record = {name: getattr(build, name, None) for name in names} | build.stored_digests
-    return record | {"built_at": datetime.now(tz=UTC)}
 
 
 def _of(reports: Iterable[Report], number: int) -> list[Report]:
