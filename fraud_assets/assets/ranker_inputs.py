@@ -65,7 +65,7 @@ def read_ranker_inputs(lake: Lake, landing_zone: LandingZone, *, delay_days: int
         labelled = [day for (day,) in days]
         window = learning_window(labelled, delay_days=delay_days)
 
-        def rows(first: str, last: str, condition: str, most: int) -> "pd.DataFrame":
+        def rows(first: str, last: str, condition: str, most: int | None = None) -> "pd.DataFrame":
             ranked = ranked_rows(
                 silver=everything,
                 gold=lake.select(PREDICTIONS),
@@ -90,5 +90,5 @@ def read_ranker_inputs(lake: Lake, landing_zone: LandingZone, *, delay_days: int
             by_origin=by_origin,
             window=window,
             training=rows(first, last, "true", _TRAINING_ROWS),
-            compared=rows(*compare, "origin != 'review'", 2 * 10**9),
+            compared=rows(*compare, "origin != 'review'"),
         )

@@ -10,6 +10,7 @@ from fraud_assets.partition_keys import day_of, previous_key
 from fraud_assets.platform_state import EvaluationState, Made, PlatformState, RankerState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, Landing, LandingZone
+from fraud_assets.resources.models.promotions import decisions
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
@@ -180,8 +181,7 @@ def ranker_prod(lake: Lake) -> str | None:
     """Return the version of the ranker behind `@prod` by the record of decisions, without asking MLflow."""
     if lake.version(RANKER_PROMOTIONS) is None:
         return None
-    latest_first = sorted(lake.rows(RANKER_PROMOTIONS), key=lambda row: row["decided_at"], reverse=True)
-    return prod_after(latest_first)
+    return prod_after(decisions(lake, RANKER_PROMOTIONS))
 
 
 def known_labels(
