@@ -67,35 +67,20 @@ def build_definitions(
     platform = Platform(settings, tuple(stages))
     partitions = partitions_of(platform.source)
     jobs = build_jobs(stages)
-    maintenance_job = build_maintenance_job(platform)
-    partitioned = {dg.AssetKey(name) for stage in stages if stage.table for name in stage.assets}
-    tables = {table.address: table for table in TABLES}
-    late_after = platform.source.partitions.late_after
-
-    def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
-        if table := tables.get(spec.metadata.get("dagster/table_name", "")):
-            location = Path(platform.lake.location(table)).as_uri()
-            spec = spec.replace_attributes(metadata={**spec.metadata, "dagster/uri": location})
-        if spec.key in {*partitioned, quarantined_transactions.key}:
-            spec = spec.replace_attributes(partitions_def=partitions)
-        if spec.key == raw_transactions.key and late_after is not None:
-            spec = spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(fail_window=late_after))
-        return spec
-
     return dg.Definitions(
-        assets=dg.map_asset_specs(of_feed, assets),
+        assets=_assets_of_feed(assets, platform, partitions),
         asset_checks=[*SILVER_CHECKS, *MODEL_CHECKS, *GOLD_CHECKS, *ALERT_CHECKS, *SERVE_CHECKS],
-        jobs=[*jobs, maintenance_job],
+        jobs=[*jobs, build_maintenance_job(platform)],
         schedules=[retraining_schedule, maintenance_schedule],
         sensors=[
             *build_sensors(
                 partitions,
                 stages,
                 jobs,
+                watch_seconds=watch_seconds,
                 rescore_days=settings.rescore_days,
                 alerts_per_day=settings.alerts_per_day,
                 label_delay_days=settings.label_delay_days if settings.rank_by_labels else None,
-                watch_seconds=watch_seconds,
             ),
             build_notifications_sensor(platform),
         ],
@@ -115,6 +100,27 @@ def build_definitions(
         # One Dagster run is one MLflow run only when its steps share a process.
         executor=dg.in_process_executor,
     )
+
+
+def _assets_of_feed(
+    assets: Sequence[dg.AssetsDefinition], platform: Platform, partitions: dg.PartitionsDefinition
+) -> Sequence[dg.AssetsDefinition]:
+    """Return the assets with what only the feed knows: its partitions, where tables lie, how late is too late."""
+    partitioned = {dg.AssetKey(name) for stage in platform.stages if stage.table for name in stage.assets}
+    tables = {table.address: table for table in TABLES}
+    late_after = platform.source.partitions.late_after
+
+    def of_feed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if table := tables.get(spec.metadata.get("dagster/table_name", "")):
+            location = Path(platform.lake.location(table)).as_uri()
+            spec = spec.replace_attributes(metadata={**spec.metadata, "dagster/uri": location})
+        if spec.key in {*partitioned, quarantined_transactions.key}:
+            spec = spec.replace_attributes(partitions_def=partitions)
+        if spec.key == raw_transactions.key and late_after is not None:
+            spec = spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(fail_window=late_after))
+        return spec
+
+    return dg.map_asset_specs(of_feed, assets)
 
 
 def partitions_of(source: Source) -> dg.TimeWindowPartitionsDefinition:

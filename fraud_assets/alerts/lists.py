@@ -26,8 +26,9 @@ from fraud_assets.partition_keys import Grain, bounds, day_of, key_of
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.sql import rows_as
 
-_ALERTED, _USUAL, _ALERTS = (
-    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("alerted.sql", "usual.sql", "alerts.sql")
+_ALERTED, _USUAL, _ALERTS, _SUMMARY, _WITHDRAWN = (
+    Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
+    for name in ("alerted", "usual", "alerts", "summary", "withdrawn")
 )
 
 _NO_REASONS: Final = "No reasons: this model version has no compiled scorer to take them from"
@@ -131,28 +132,9 @@ def list_alerts(
     con.execute(f"CREATE OR REPLACE TEMP TABLE alerted AS {_ALERTED}", {"most": most})
     con.execute(f"CREATE OR REPLACE TEMP TABLE card_usuals AS {_USUAL}")
     _tell_reasons(con, scorer, ranked, {"TransactionAmt": usual_amount, "txn_count_5min": usual_count})
-    con.execute("SET VARIABLE alerted_at = $at", {"at": alerted_at})
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE made_of AS SELECT model_version, silver_version,"
-        " getvariable('alerted_at') AS alerted_at, partition_key, $ranker::VARCHAR AS ranker_version,"
-        " $history::VARCHAR AS history_version FROM scored_rows LIMIT 1",
-        {"ranker": ranking and ranking.version, "history": ranked and ranked.history_version},
-    )
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE listed_alerts AS FROM ({_ALERTS}) CROSS JOIN made_of",
-        {"usual_amount": usual_amount, "burst": BURST, "far": FAR, "nearest": NEAREST},
-    )
-    rows, anomalies = count_anomalies(con, "scored_rows")
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE alert_list AS {_SUMMARY}",
-        {
-            "scored_rows": rows,
-            "anomalies": anomalies,
-            "usual_amount": usual_amount,
-            "alerts_per_day": alerts_per_day,
-            "most": most,
-        },
-    )
+    ranker = None if ranking is None else ranking.version
+    _tell_list(con, usual_amount, alerted_at, {"ranker": ranker, "history": ranked and ranked.history_version})
+    _tell_summary(con, usual_amount=usual_amount, alerts_per_day=alerts_per_day, most=most)
     return AlertList(
         alerts=rows_as(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
         withdrawn=rows_as(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
@@ -160,50 +142,30 @@ def list_alerts(
     )
 
 
-_SUMMARY: Final = """
-SELECT
-    $scored_rows AS scored_rows,
-    $anomalies AS anomalies,
-    count(TransactionID) AS alerts,
-    $anomalies - count(*) FILTER (is_anomaly) AS below_the_cut,
-    count(DISTINCT card_id) AS alerted_cards,
-    count(*) FILTER (is_burst_of_small_alike) AS bursts_of_small_alike,
-    count(*) FILTER (is_usual_burst) AS usual_bursts,
-    coalesce(sum(round_even(TransactionAmt * 1000, 0)::HUGEINT), 0)::DOUBLE / 1000 AS amount_at_risk,
-    $usual_amount AS usual_amount,
-    $alerts_per_day AS alerts_per_day,
-    $most AS most_alerts,
-    any_value(made.model_version) AS model_version,
-    any_value(made.silver_version) AS silver_version,
-    any_value(made.alerted_at) AS alerted_at,
-    any_value(made.partition_key) AS partition_key,
-    any_value(made.ranker_version) AS ranker_version,
-    any_value(made.history_version) AS history_version
-FROM made_of AS made
-LEFT JOIN listed_alerts ON true
-HAVING count(made.partition_key) > 0
-"""
+def _tell_list(
+    con: DuckDBPyConnection, usual_amount: float | None, alerted_at: datetime, ranked_by: Mapping[str, str | None]
+) -> None:
+    """Make `made_of`, what the list was made of and when, and `listed_alerts`, the list."""
+    con.execute("SET VARIABLE alerted_at = $at", {"at": alerted_at})
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE made_of AS SELECT model_version, silver_version,"
+        " getvariable('alerted_at') AS alerted_at, partition_key, $ranker::VARCHAR AS ranker_version,"
+        " $history::VARCHAR AS history_version FROM scored_rows LIMIT 1",
+        ranked_by,
+    )
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE listed_alerts AS FROM ({_ALERTS}) CROSS JOIN made_of",
+        {"usual_amount": usual_amount, "burst": BURST, "far": FAR, "nearest": NEAREST},
+    )
 
-_WITHDRAWN: Final = """
-SELECT {}
-FROM (
-    SELECT
-        shown.*,
-        CASE
-            WHEN scored.TransactionID IS NULL THEN 'the transaction is not in the partition any more'
-            WHEN NOT scored.is_anomaly AND NOT getvariable('is_ranked') THEN 'its score lies below the threshold now'
-            ELSE 'others are more suspicious now'
-        END AS why,
-        getvariable('alerted_at') AS withdrawn_at
-    FROM shown_alerts AS shown
-    LEFT JOIN scored_rows AS scored USING (TransactionID)
-    UNION ALL BY NAME
-    FROM withdrawn_before
-    WHERE TransactionID NOT IN (SELECT TransactionID FROM shown_alerts)
-)
-WHERE TransactionID NOT IN (SELECT TransactionID FROM listed_alerts)
-ORDER BY withdrawn_at, TransactionID
-"""
+
+def _tell_summary(con: DuckDBPyConnection, **figures: float | None) -> None:
+    """Make `alert_list`, the one row that sums the list up."""
+    rows, anomalies = count_anomalies(con, "scored_rows")
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE alert_list AS {_SUMMARY}",
+        {"scored_rows": rows, "anomalies": anomalies, **figures},
+    )
 
 
 def _tell_ranked(con: DuckDBPyConnection, ranked: Ranked | None) -> None:

@@ -55,12 +55,7 @@ def fraud_predictions(
 
     The version is the one that the run's tags pin, else the one behind `@prod` when the run starts.
     """
-    version = context.run.tags.get(MODEL_VERSION_TAG) or model_registry.prod_version()
-    if version is None:
-        raise NoModelError(
-            "No model version is behind @prod. `fraud-assets run` trains the first one; "
-            "`fraud-assets promote VERSION` sets one that was refused."
-        )
+    version = _version_of(context.run, model_registry)
     scorer = model_registry.scorer(version)
     sizes = {key: made.rows for key, made in silver_states(lake).items()}
     # A run that built Silver, too, scores only what became other rows; a person who asks for Gold alone gets it anew.
@@ -106,6 +101,16 @@ def fraud_predictions(
         most = _SPARK_SLICE_ROWS if spark.is_asked_for else _SLICE_ROWS
         cut = slices(context.partition_keys, lambda key: sizes.get(key, 0), most=most)
         yield from materialize_slices(context, cut, make, show=lake.publish_views)
+
+
+def _version_of(run: dg.DagsterRun, model_registry: ModelRegistry) -> str:
+    version = run.tags.get(MODEL_VERSION_TAG) or model_registry.prod_version()
+    if version is None:
+        raise NoModelError(
+            "No model version is behind @prod. `fraud-assets run` trains the first one; "
+            "`fraud-assets promote VERSION` sets one that was refused."
+        )
+    return version
 
 
 def _score_with_spark(

@@ -125,15 +125,7 @@ def materialize_slices(
     if show is not None and made:
         show()
     if refused:
-        for key, partition in made.items():
-            context.log_event(
-                dg.AssetMaterialization(
-                    asset_key=context.asset_key,
-                    partition=key,
-                    metadata=partition_metadata(partition),
-                    tags={"dagster/data_version": partition.data_version},
-                )
-            )
+        _store_events(context, made)
         if gate is not None:
             yield gate()
         raise dg.Failure(
@@ -152,6 +144,19 @@ def materialize_slices(
             versions[0] if len(versions) == 1 else sha256("".join(versions).encode()).hexdigest()[:32]
         ),
     )
+
+
+def _store_events(context: dg.AssetExecutionContext, made: Mapping[str, PartitionMade]) -> None:
+    """Tell Dagster of the good partitions of a run that fails: a failed step materializes nothing by itself."""
+    for key, partition in made.items():
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=context.asset_key,
+                partition=key,
+                metadata=partition_metadata(partition),
+                tags={"dagster/data_version": partition.data_version},
+            )
+        )
 
 
 def _make(

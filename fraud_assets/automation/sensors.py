@@ -4,7 +4,8 @@ What is due is decided in `fraud_assets.staleness`; here only what Dagster must 
 how often the same cause was tried. No cursor and no event decides: a lost run or a stopped daemon loses nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ import dagster as dg
 from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.dead_runs import dead_runs_sensor
 from fraud_assets.automation.jobs import job_and_selection, job_assets, jobs_of, run_tags
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import reconcile
@@ -52,75 +54,82 @@ def build_sensors(
     stages: Sequence[Stage],
     jobs: "Sequence[UnresolvedAssetJobDefinition]",
     *,
-    rescore_days: int,
-    alerts_per_day: int,
-    label_delay_days: int | None,
     watch_seconds: float = WATCH_SECONDS,
+    **settings: int | None,
 ) -> list[dg.SensorDefinition]:
     """Return the sensors over the feed's partitions: two that request what is due, one that ends dead runs.
 
     Where nothing is due, a tick that looks at landing watches it for `watch_seconds` and looks again when a file lands.
+    `settings` are those that `read_state` takes.
     """
-
-    def requesting_sensor(name: str, description: str, *, looks: bool) -> dg.SensorDefinition:
-        """Return a sensor that requests what is due of its stages; one of them looks at landing for both."""
-
-        @dg.sensor(
-            name=name,
-            description=description,
-            jobs=[job for job in jobs if any(job.name in jobs_of(stage) for stage in stages if stage.sensor == name)],
-            minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
-            default_status=dg.DefaultSensorStatus.RUNNING,
-        )
-        def sensor(
-            context: dg.SensorEvaluationContext, lake: Lake, landing_zone: LandingZone, model_registry: ModelRegistry
-        ) -> dg.SensorResult:
-            def look(*, remember: bool) -> dg.SensorResult:
-                landing = landing_zone.look(only_stable=True, remember=remember)
-                state = read_state(
-                    lake,
-                    landing_zone,
-                    model_registry,
-                    landing=landing,
-                    rescore_days=rescore_days,
-                    alerts_per_day=alerts_per_day,
-                    label_delay_days=label_delay_days,
-                    stages=stages,
-                )
-                plan = decide(state, stages)
-                prod = f"version behind @prod: {state.prod_version or 'none'}"
-                is_news = _log_news(context, landing.notes if looks else (prod, *plan.notes))
-                if looks:
-                    lake.publish_views()
-                # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
-                if is_news and not looks:
-                    reconcile(lake, model_registry)
-                return _tick(context, name, plan.due, stages, partitions.get_partition_keys())
-
-            until = monotonic() + (watch_seconds if looks else 0)
-            with landing_zone.watched() as wait_for_landing:
-                result = look(remember=looks)
-                while not result.run_requests and wait_for_landing(until - monotonic()):
-                    result = look(remember=False)
-            return result
-
-        return sensor
-
+    requesting = partial(
+        _requesting_sensor,
+        partitions=partitions,
+        stages=stages,
+        jobs=jobs,
+        read=partial(read_state, stages=stages, **settings),
+    )
     return [
-        requesting_sensor(
+        requesting(
             "landed_partitions_sensor",
             "Requests Silver for partitions whose landed files, source file, feature contract or partition before "
             "changed.",
-            looks=True,
+            watch_seconds=watch_seconds,
         ),
-        requesting_sensor(
+        requesting(
             "unscored_partitions_sensor",
             "Requests the first training, Gold for Silver partitions that are not scored, or were scored before they "
             "changed, and an evaluation when labels landed.",
-            looks=False,
+            watch_seconds=None,
         ),
         dead_runs_sensor,
     ]
+
+
+def _requesting_sensor(
+    name: str,
+    description: str,
+    *,
+    partitions: dg.PartitionsDefinition,
+    stages: Sequence[Stage],
+    jobs: "Sequence[UnresolvedAssetJobDefinition]",
+    read: Callable[..., PlatformState],
+    watch_seconds: float | None,
+) -> dg.SensorDefinition:
+    """Return a sensor that requests what is due of its stages; the one that watches landing publishes for both."""
+    watches = watch_seconds is not None
+
+    @dg.sensor(
+        name=name,
+        description=description,
+        jobs=[job for job in jobs if any(job.name in jobs_of(stage) for stage in stages if stage.sensor == name)],
+        minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, lake: Lake, landing_zone: LandingZone, model_registry: ModelRegistry
+    ) -> dg.SensorResult:
+        def look(*, remember: bool) -> dg.SensorResult:
+            landing = landing_zone.look(only_stable=True, remember=remember)
+            state = read(lake, landing_zone, model_registry, landing=landing)
+            plan = decide(state, stages)
+            prod = f"version behind @prod: {state.prod_version or 'none'}"
+            is_news = _log_news(context, landing.notes if watches else (prod, *plan.notes))
+            if watches:
+                lake.publish_views()
+            # To reconcile costs as much as all the rest of a tick: only where @prod is not what it was then.
+            if is_news and not watches:
+                reconcile(lake, model_registry)
+            return _tick(context, name, plan.due, stages, partitions.get_partition_keys())
+
+        until = monotonic() + (watch_seconds or 0)
+        with landing_zone.watched() as wait_for_landing:
+            result = look(remember=watches)
+            while not result.run_requests and wait_for_landing(until - monotonic()):
+                result = look(remember=False)
+        return result
+
+    return sensor
 
 
 def _log_news(context: dg.SensorEvaluationContext, lines: Iterable[str]) -> bool:

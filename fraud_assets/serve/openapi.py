@@ -23,6 +23,20 @@ _REFUSALS: Final = {
     "503": "Not ready, or too busy: nothing was accepted, try again.",
 }
 
+_READINESS: Final = {"200": {"description": "Yes."}, "503": {"description": "Not yet; the body says why."}}
+
+_STATE_PATHS: Final = {
+    "/health": {"get": {"summary": "Is the process alive?", "responses": {"200": _READINESS["200"]}}},
+    "/ready": {"get": {"summary": "Are transactions scored?", "responses": _READINESS}},
+    "/metrics": {
+        "get": {
+            "summary": "Counters for Prometheus",
+            "security": [{}, {"token": []}],
+            "responses": {"200": {"description": "Text."}, "401": {"description": _REFUSALS["401"]}},
+        }
+    },
+}
+
 
 class Refusal(msgspec.Struct):
     """Why a request was not accepted."""
@@ -74,23 +88,11 @@ def _document(feed: str, expressions: tuple[str, ...], card_header: str | None) 
                 "schema": {"type": "string"},
             }
         ]
-    state = {"200": {"description": "Yes."}, "503": {"description": "Not yet; the body says why."}}
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": {"title": f"fraud_assets: {feed}", "version": "1"},
-            "paths": {
-                "/score": {"post": score},
-                "/health": {"get": {"summary": "Is the process alive?", "responses": {"200": state["200"]}}},
-                "/ready": {"get": {"summary": "Are transactions scored?", "responses": state}},
-                "/metrics": {
-                    "get": {
-                        "summary": "Counters for Prometheus",
-                        "security": [{}, {"token": []}],
-                        "responses": {"200": {"description": "Text."}, "401": {"description": _REFUSALS["401"]}},
-                    }
-                },
-            },
+            "paths": {"/score": {"post": score}, **_STATE_PATHS},
             "components": {
                 "schemas": schemas,
                 "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
