@@ -1,6 +1,5 @@
 """A whole platform on a temporary directory: real lake, landing zone, registry, definitions and Dagster instance."""
 
-import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -88,16 +87,11 @@ class TestPlatform:
         return self.platform.model_registry
 
     def simulate(self, days: int, *, start: date = FIRST_DAY, rows_per_day: int = 700, **options: Any) -> list[Path]:
-        """Land so many days, each at a time that no write sets: files that were put in place whole."""
-        written = []
-        for day in range(days):
-            path = write_day(
-                start + timedelta(days=day), self.landing_zone.folder, rows_per_day=rows_per_day, **options
-            )
-            when = path.stat().st_mtime_ns + 1
-            os.utime(path, ns=(when, when))
-            written.append(path)
-        return written
+        """Land so many days."""
+        folder = self.landing_zone.folder
+        return [
+            write_day(start + timedelta(days=day), folder, rows_per_day=rows_per_day, **options) for day in range(days)
+        ]
 
     def run(self) -> list[Ended]:
         """Do what is due, as `fraud-assets run` does."""

@@ -207,7 +207,6 @@ class LandingZone(dg.ConfigurableResource):
                     identity = [status.st_size, status.st_mtime_ns, status.st_ino]
                     *as_before, digest, is_stable = known.get(name, [None, False])
                     # A look that is not remembered may follow the last one at once, so no file is stable by it.
-                    # A look that is not remembered may follow the last one at once, so no file is stable by it.
                     holds = as_before == identity and (is_stable or remember)
                     if only_stable and not holds and not _was_put_in_place(path, status):
                         notes.append(f"landing/{name} has just been seen: it counts at the next look")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fraud_assets.files import replacing
 from fraud_assets.resources.grain import AnotherGrainError, record_grain, require_grain
 from fraud_assets.resources.landing_zone import (
     LandedPiece,
@@ -227,6 +228,16 @@ def test_a_file_that_is_named_by_its_content_counts_once_it_is_whole(zone: Landi
     assert zone.look(only_stable=True).partitions == {}
     path.write_bytes(b"b")
     assert names(zone, only_stable=True) == {"2026-01-05": ["3e23e8160039594a.csv"]}
+
+
+def test_a_file_that_is_written_and_renamed_within_one_tick_of_the_clock_counts_at_once(zone: LandingZone) -> None:
+    (zone.folder / "2026-01-05").mkdir(parents=True)
+    written = [zone.folder / f"2026-01-05/{number:02}.csv" for number in range(20)]
+    for path in written:
+        with replacing(path) as fresh:
+            fresh.write_bytes(b"x\n")
+    assert zone.look(only_stable=True).notes == ()
+    assert names(zone) == {"2026-01-05": [path.name for path in written]}
 
 
 def test_a_file_that_was_renamed_and_is_written_again_waits(zone: LandingZone) -> None:
