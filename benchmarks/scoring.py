@@ -79,9 +79,9 @@ def fitted(features: pd.DataFrame, contamination: Any) -> Pipeline:
 
 def measure(*, most_rows: int = 1_000_000) -> Iterator[list[Timing]]:
     """Yield one comparison after another; scikit-learn is the control of each."""
-    days = -(-most_rows // ROWS_PER_DAY)
+    days, some = -(-most_rows // ROWS_PER_DAY), min(most_rows, 2 * ROWS_PER_DAY)
     features = simulated_features(FIRST_DAY, days + 3)
-    training, rows = features.iloc[: 2 * ROWS_PER_DAY], features.iloc[2 * ROWS_PER_DAY :]
+    training, rows = features.iloc[:some], features.iloc[2 * ROWS_PER_DAY :]
     pipeline = fitted(training, 0.035)
     scorer = Scorer.from_pipeline(pipeline)
     few, few_array = rows.iloc[:3_000], rows.iloc[:3_000].to_numpy(np.float64)
@@ -94,7 +94,7 @@ def measure(*, most_rows: int = 1_000_000) -> Iterator[list[Timing]]:
         },
         calls=20,
     )
-    for n in sorted({100_000, most_rows}):
+    for n in sorted({some, most_rows}):
         batch = rows.iloc[:n]
         array = batch.to_numpy(np.float64)
         yield compare(
@@ -103,15 +103,15 @@ def measure(*, most_rows: int = 1_000_000) -> Iterator[list[Timing]]:
                 "scikit-learn, one thread": lambda batch=batch: pipeline.decision_function(batch),
                 "compiled scorer, one thread": _on_one_thread(scorer, array),
                 f"compiled scorer, {scorer_kernels.THREADS} threads": lambda array=array: scorer.score(array),
-                **(_competitors(pipeline, array) if n == 100_000 else {}),
+                **(_competitors(pipeline, array) if n == some else {}),
             },
         )
-    sample = np.random.default_rng(0).normal(size=(100_000, len(FEATURE_NAMES)))
+    sample = np.random.default_rng(0).normal(size=(some, len(FEATURE_NAMES)))
     frame = pd.DataFrame(sample, columns=pd.Index(FEATURE_NAMES))
     plain = fitted(frame, 0.035)
     hard = Scorer.from_pipeline(plain)
     yield compare(
-        "100,000 rows of eight independent Gaussians, of which no two are alike",
+        f"{some:,} rows of eight independent Gaussians, of which no two are alike",
         {
             "scikit-learn, one thread": lambda: plain.decision_function(frame),
             "compiled scorer, one thread": _on_one_thread(hard, sample),
