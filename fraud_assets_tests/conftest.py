@@ -1,11 +1,13 @@
 """Fixtures and settings that every suite shares."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from fraud_assets.resources.models.registry import ModelRegistry
@@ -39,16 +41,33 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that `make` filled, once for all workers of this run; whoever uses it copies it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of the run; a worker's own lies in it
+    made, is_made = folder / name, folder / f"{name}.made"
+    with FileLock(folder / f"{name}.lock"):
+        if not is_made.exists():
+            made.mkdir()
+            make(made)
+            is_made.touch()
+    return made
+
+
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's schema, made once: an empty sqlite file costs seconds of migrations."""
-    data_dir = tmp_path_factory.mktemp("migrated")
-    database = data_dir / "mlflow" / "mlflow.db"
-    registry = ModelRegistry(
-        source_name="simulated", tracking_uri=f"sqlite:///{database}", data_dir=str(data_dir), model_name="none"
-    )
-    registry._client()
-    return database
+
+    def make(folder: Path) -> None:
+        ModelRegistry(
+            source_name="simulated",
+            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            data_dir=str(folder),
+            model_name="none",
+        )._client()
+
+    return once(tmp_path_factory, "migrated", make) / "mlflow.db"
 
 
 @pytest.fixture
@@ -63,12 +82,14 @@ def make_platform(tmp_path: Path, instance: dg.DagsterInstance, migrated_databas
 @pytest.fixture(scope="session")
 def _scored_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six simulated days with dirt, built, modelled and scored once for all tests that only need to begin there."""
-    data_dir = tmp_path_factory.mktemp("scored") / "data"
-    with dg.DagsterInstance.ephemeral() as instance:
-        platform = TestPlatform(data_dir, instance)
-        platform.simulate(6, dirt=True)
-        assert [step.problem for step in platform.run()] == ["", "", ""]
-    return data_dir
+
+    def make(folder: Path) -> None:
+        with dg.DagsterInstance.ephemeral() as instance:
+            platform = TestPlatform(folder / "data", instance)
+            platform.simulate(6, dirt=True)
+            assert [step.problem for step in platform.run()] == ["", "", ""]
+
+    return once(tmp_path_factory, "scored", make) / "data"
 
 
 @pytest.fixture

@@ -2,9 +2,16 @@
 
 import os
 
+import pytest
+
 FULL = os.environ.get("FRAUD_TEST_DEPTH") == "full"
 
 
 def cases(quick: int, full: int) -> int:
     """Return how many cases to run at the depth asked for."""
     return full if FULL else quick
+
+
+def full_only(why: str) -> pytest.MarkDecorator:
+    """Mark what runs at full depth alone, and say why."""
+    return pytest.mark.skipif(not FULL, reason=f"{why}: make verify")

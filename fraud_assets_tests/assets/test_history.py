@@ -11,7 +11,7 @@ from fraud_assets.resources.tables import CARD_HISTORY, PREDICTIONS, SILVER_TRAN
 from fraud_assets.silver import source as sources
 from fraud_assets.silver.history import HISTORY_FEATURES
 from fraud_assets.staleness import STAGES
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import TestPlatform
 from fraud_assets_tests.silver.test_history import Row, assert_as_told
 
@@ -31,7 +31,7 @@ def assert_histories_are_right(platform: TestPlatform, grain: Grain) -> None:
 
 @pytest.mark.parametrize(
     "grain",
-    ["daily", pytest.param("hourly", marks=pytest.mark.skipif(not FULL, reason="at full depth: 24 partitions"))],
+    ["daily", pytest.param("hourly", marks=full_only("24 partitions"))],
 )
 def test_every_silver_row_has_its_history_and_a_correction_touches_what_follows_it(
     make_platform: Callable[..., TestPlatform], tmp_path: Path, grain: Grain

@@ -22,7 +22,7 @@ from fraud_assets.resources.tables import (
     RANKER_TRAININGS,
 )
 from fraud_assets.staleness import STAGES
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 
 RANKED = tuple(stage for stage in STAGES if stage.name not in ("evaluation", "report"))
@@ -148,7 +148,7 @@ def test_a_new_day_is_listed_by_score_at_once_and_by_the_ranker_once_its_history
         pytest.param(
             0,
             "within 100 a day, precision less that of the forest alone's list is",
-            marks=pytest.mark.skipif(not FULL, reason="at full depth: it trains once more"),
+            marks=full_only("trains once more"),
         ),
     ],
     ids=["labels stop", "it is not shown to be better any more"],

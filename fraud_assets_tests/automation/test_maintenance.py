@@ -15,6 +15,7 @@ from fraud_assets.automation.sensors import MAX_ATTEMPTS
 from fraud_assets.cli import main
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets_tests.automation.test_sensors import landed, run_requested
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import TestPlatform
 
 
@@ -44,6 +45,7 @@ def correct(platform: TestPlatform, day: int, seed: int) -> set[str]:
     return run_ids(platform) - before
 
 
+@full_only("a dozen runs")
 def test_runs_that_later_ones_replaced_are_forgotten_and_what_dagster_shows_stays(
     scored_platform: TestPlatform,
 ) -> None:
@@ -63,6 +65,7 @@ def test_runs_that_later_ones_replaced_are_forgotten_and_what_dagster_shows_stay
     assert scored_platform.run() == []
 
 
+@full_only("a run that fails three times")
 def test_a_partition_that_waits_for_a_change_waits_after_maintenance_too(scored_platform: TestPlatform) -> None:
     broken = scored_platform.landing_zone.folder / "2026-01-07" / "broken.parquet"
     broken.parent.mkdir()

@@ -17,6 +17,7 @@ from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets.resources.tables import PREDICTIONS
 from fraud_assets.staleness import PROD_TAKEN_AWAY
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import TestPlatform
 
 MakePlatform = Callable[..., TestPlatform]
@@ -215,6 +216,7 @@ def test_a_new_feed_gets_silver_then_a_model_then_gold(make_platform: MakePlatfo
     assert platform.lake.views_are_current()
 
 
+@full_only("trains by itself")
 def test_a_partition_that_failed_for_good_holds_neither_the_first_training_nor_scoring_up(
     make_platform: MakePlatform,
 ) -> None:
@@ -252,6 +254,7 @@ def test_once_a_version_is_behind_prod_one_run_builds_and_scores_what_landed(sco
     assert (landed(scored_platform), unscored(scored_platform)) == (([], "nothing is due"), ([], "nothing is due"))
 
 
+@full_only("trains once more")
 def test_days_of_two_model_versions_that_are_corrected_together_keep_their_versions(
     scored_platform: TestPlatform,
 ) -> None:

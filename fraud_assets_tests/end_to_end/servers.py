@@ -27,9 +27,9 @@ def serve(
                 assert server.poll() is None, f"{command} ended\n{path.read_text()[-3000:]}"
             yield path
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            os.killpg(server.pid, signal.SIGTERM)  # gRPC waits a minute for calls that do not end
             try:
-                server.wait(timeout=60)
+                server.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()

@@ -12,7 +12,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from fraud_assets.cli import _instance
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.shell import ROOT, Shell, copy_of_the_project
 
 ACTIVATE = Path(sys.prefix) / "bin" / "activate"
@@ -74,7 +74,7 @@ def test_dg_knows_the_project(shell: Shell) -> None:
     assert "All definitions loaded successfully." in said(shell, "dg check defs")
 
 
-@pytest.mark.skipif(not FULL, reason="a minute of commands that the two above stand for; `make verify` runs them")
+@full_only("a minute of commands that the two above stand for")
 def test_dagster_s_own_commands_do_what_they_say(shell: Shell) -> None:
     listed = json.loads(shell.run("dg list defs --json"))
     assert {"raw_transactions", "fraud_predictions"} <= {asset["asset_key"] for asset in listed["assets"]}

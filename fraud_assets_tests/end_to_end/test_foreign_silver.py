@@ -15,7 +15,9 @@ from fraud_assets.resources.tables import PARTITION_BUILDS, PREDICTIONS, SILVER_
 from fraud_assets.silver import source
 from fraud_assets.silver.contract import VERSIONS
 from fraud_assets.silver.features import EMPTY_TAIL
+from fraud_assets.staleness import STAGES
 from fraud_assets_tests.automation.test_sensors import landed, run_requested
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.shell import ROOT
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 
@@ -132,10 +134,15 @@ def test_rows_that_break_the_contract_are_refused_in_its_words_and_are_an_incide
     assert wrong(platform) == []
 
 
+@full_only("two platforms")
 def test_a_day_that_landed_looks_back_on_adopted_rows_as_on_built_ones(
     make_platform: MakePlatform, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    built, other = make_platform(), TestPlatform(tmp_path / "other", instance)
+    nothing_trains = tuple(stage for stage in STAGES if stage.name in {"silver", "adoption", "evaluation"})
+    built, other = (
+        make_platform(stages=nothing_trains),
+        TestPlatform(tmp_path / "other", instance, stages=nothing_trains),
+    )
     built.simulate(2, rows_per_day=3_000)
     built.run()
     other.simulate(1, start=date(2026, 1, 5), rows_per_day=3_000)

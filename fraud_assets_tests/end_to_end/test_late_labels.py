@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 from fraud_assets_tests.simulator.truth import write_labels, write_unlabelled_day
 
@@ -75,6 +76,7 @@ def test_labels_that_land_late_make_the_model_measurable_and_touch_neither_silve
     assert platform.run() == []
 
 
+@full_only("trains by itself")
 def test_a_day_of_transactions_makes_no_evaluation_due_and_other_labels_of_an_evaluated_day_do(
     scored_platform: TestPlatform,
 ) -> None:
@@ -107,6 +109,7 @@ def land_wrong(platform: TestPlatform) -> Path:
     return wrong
 
 
+@full_only("trains by itself")
 def test_a_broken_file_of_labels_holds_up_neither_the_first_model_nor_the_other_labels(
     make_platform: MakePlatform,
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_broken_file_of_labels_is_named_and_once_it_is_mended_the_evaluation_i
     assert "label_files_not_read" not in evaluation_metadata(scored_platform)
 
 
+@full_only("trains once more")
 def test_labels_are_measured_though_a_later_version_was_never_evaluated(scored_platform: TestPlatform) -> None:
     trained = scored_platform.definitions.resolve_job_def("training_job").execute_in_process(
         instance=scored_platform.instance, asset_selection=[dg.AssetKey("fraud_isolation_forest")]

@@ -20,6 +20,7 @@ from fraud_assets.cli import main
 from fraud_assets.resources.models.registry import FEED_TAG
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import Settings
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.shell import ROOT
 from fraud_assets_tests.test_cli import SHOP
 
@@ -203,6 +204,7 @@ def test_arguments_the_other_way_round(newcomer: Newcomer) -> None:
     newcomer.types(LANDS)
 
 
+@full_only("trains by itself")
 def test_run_before_landing_and_the_same_rows_landed_in_three_ways(newcomer: Newcomer) -> None:
     newcomer.types("fraud-assets run", fails=True)
     newcomer.follows("fraud-assets land", FILE="orders.csv")

@@ -14,11 +14,11 @@ from fraud_assets.resources.models.promotions import decisions
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.servers import a_free_port, serve
 from fraud_assets_tests.platform import TestPlatform
 
-pytestmark = pytest.mark.skipif(not FULL, reason="starts servers: make verify")
+pytestmark = full_only("starts servers")
 
 DAY = "2026-01-04"
 

@@ -28,6 +28,7 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
 )
 from fraud_assets.silver.contract import as_features, check_features
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import TestPlatform
 
 MakePlatform = Callable[..., TestPlatform]
@@ -143,6 +144,7 @@ def test_a_correction_is_scored_by_the_version_that_scored_the_day_first(scored_
     assert versions == dict.fromkeys(SIX_DAYS, "1") | {"2026-01-07": "2"}
 
 
+@full_only("trains once more")
 def test_what_a_person_set_is_not_decided_about_again(scored_platform: TestPlatform) -> None:
     training = scored_platform.definitions.resolve_job_def("training_job")
     assert training.execute_in_process(instance=scored_platform.instance).success
@@ -167,6 +169,7 @@ def test_a_feed_never_takes_the_model_of_another_feed(
         replace(scored_platform, source=other).state()
 
 
+@full_only("trains once more")
 def test_rescore_days_move_the_latest_days_to_the_present_version(scored_platform: TestPlatform) -> None:
     scored_platform.definitions.resolve_job_def("training_job").execute_in_process(instance=scored_platform.instance)
     scored_platform.model_registry.set_prod("2")
@@ -376,6 +379,7 @@ def simulated_source(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
+@full_only("trains by itself")
 def test_a_feed_without_labels_is_scored_and_its_quality_is_not_measurable(
     make_platform: MakePlatform, simulated_source: Callable[..., str]
 ) -> None:
@@ -404,6 +408,7 @@ def test_a_changed_source_makes_its_partitions_due_and_says_so(
     assert [due.key for due in plan.due] == SIX_DAYS
 
 
+@full_only("24 partitions")
 def test_an_hourly_feed_goes_the_same_way(make_platform: MakePlatform, simulated_source: Callable[..., str]) -> None:
     platform = make_platform(source=simulated_source(lambda text: text.replace('grain = "daily"', 'grain = "hourly"')))
     days = make_platform(source="simulated").simulate(1, rows_per_day=1500)
@@ -432,6 +437,7 @@ def test_too_few_rows_to_train_on_is_said_with_what_to_do(make_platform: MakePla
     assert platform.state().prod_version is None
 
 
+@full_only("trains three times")
 def test_a_refused_first_candidate_is_not_trained_again_until_silver_changes(
     make_platform: MakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

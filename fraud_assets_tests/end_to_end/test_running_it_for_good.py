@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.servers import a_free_port, serve, wait_until
 from fraud_assets_tests.end_to_end.shell import ROOT, Shell, copy_of_the_project
 from fraud_assets_tests.platform import TestPlatform
 
-pytestmark = pytest.mark.skipif(not FULL, reason="copies, servers and a database: make verify")
+pytestmark = full_only("copies, servers and a database")
 
 PAGE = (ROOT / "docs" / "running_it_for_good.md").read_text()
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -45,6 +45,7 @@ def test_what_was_backed_up_and_restored_elsewhere_is_whole_and_nothing_is_due(
         "BACKUPS": str(tmp_path),
         "RESTORED": str(tmp_path / "another disk" / "data"),
     }
+    shell.run("fraud-assets run")
     before = shell.run(commands("Restore", 2))
     assert before.count("2026-01-0") == 6
 
@@ -149,6 +150,7 @@ def test_a_day_becomes_gold_through_the_services_and_their_databases_are_restore
         scored = "SELECT count(*) FROM runs WHERE pipeline_name = 'scoring_job' AND status = 'SUCCESS'"
         wait_until(lambda: machine.count(scored, "dagster") > 0, "a scoring run in PostgreSQL", log=log)
         assert machine.locations() == ["LOADED fraud_assets"]
+        wait_until(lambda: "Nothing is due." in shell.run("fraud-assets status"), "all that follows", log=log)
     assert machine.count("SELECT count(*) FROM model_versions", "mlflow") == 1
     question = commands("Restore", 2)
     gold, runs = shell.run(question), machine.count("SELECT count(*) FROM runs", "dagster")

@@ -33,7 +33,7 @@ from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.simulator.writing import write_day
-from fraud_assets_tests.depth import FULL, cases
+from fraud_assets_tests.depth import cases, full_only
 from fraud_assets_tests.end_to_end.browser import CHROMIUM, open_browser
 from fraud_assets_tests.end_to_end.servers import a_free_port
 from fraud_assets_tests.end_to_end.shell import ROOT
@@ -344,6 +344,7 @@ def test_every_acknowledged_transaction_lands_once_however_often_the_service_is_
         assert windows.features(probe, limit) == tuple(told[probe.id][name] for name in FEATURE_NAMES)
 
 
+@full_only("trains once more")
 def test_a_moved_alias_is_followed_without_a_failed_request_and_a_foreign_version_is_refused(
     shared: Server, instance: dg.DagsterInstance
 ) -> None:
@@ -468,7 +469,7 @@ def haproxy(folder: Path, *ports: int) -> Iterator[int]:
         proxy.wait()
 
 
-@pytest.mark.skipif(not FULL, reason="starts two services and a proxy: make verify")
+@full_only("starts two services and a proxy")
 @pytest.mark.skipif(HAPROXY is None, reason="there is no haproxy: apt-get install haproxy")
 def test_two_processes_behind_a_proxy_answer_as_one_and_one_that_died_is_missed_in_words(
     scored_platform: TestPlatform, tmp_path: Path

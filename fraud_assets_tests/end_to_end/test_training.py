@@ -14,6 +14,7 @@ from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
 from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.tables import EVALUATION_METRICS, PREDICTIONS, PROMOTIONS, SILVER_TRANSACTIONS
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import TestPlatform
 
 
@@ -64,6 +65,7 @@ def register_trained_on_shuffled_columns(platform: TestPlatform) -> dg.ExecuteIn
     )
 
 
+@full_only("trains twice")
 def test_a_forest_trained_on_shuffled_columns_is_refused_with_reasons_and_a_retraining_is_promoted(
     scored_platform: TestPlatform,
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_forest_trained_on_shuffled_columns_is_refused_with_reasons_and_a_retr
     ]
 
 
+@full_only("trains once more")
 def test_the_same_trees_with_another_threshold_are_a_version_like_any_other(scored_platform: TestPlatform) -> None:
     registry = scored_platform.model_registry
 

@@ -14,14 +14,14 @@ from playwright.sync_api import Page, expect
 from fraud_assets.definitions import build_definitions
 from fraud_assets.resources.tables import PREDICTIONS
 from fraud_assets.settings import Settings
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.browser import CHROMIUM, open_browser
 from fraud_assets_tests.end_to_end.servers import a_free_port, serve
 from fraud_assets_tests.end_to_end.shell import copy_of_the_project
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
-    pytest.mark.skipif(not FULL, reason="a first run, a webserver and a browser take two minutes: make verify"),
+    full_only("a first run, a webserver and a browser take two minutes"),
 ]
 
 DAY: Final = "2026-01-03"

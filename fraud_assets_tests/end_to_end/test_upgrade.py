@@ -32,7 +32,7 @@ from fraud_assets.resources.tables import (
     Table,
 )
 from fraud_assets.staleness import STAGES
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.end_to_end.shell import ROOT, Shell
 from fraud_assets_tests.platform import TestPlatform
 
@@ -59,7 +59,7 @@ def git(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
 
 
 pytestmark = [
-    pytest.mark.skipif(not FULL, reason="an environment of another release: make verify"),
+    full_only("an environment of another release"),
     pytest.mark.skipif(
         git("cat-file", "-e", f"{RELEASE}^{{commit}}").returncode != 0,
         reason=f"the history of this clone does not reach back to {RELEASE[:7]}: git fetch --unshallow",

@@ -24,7 +24,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from fraud_assets.model import scorer_compiler, scorer_kernels
 from fraud_assets.model.scorer import Scorer, ScorerArtifactError, ScorerMismatch, fit_offset
-from fraud_assets_tests.depth import FULL, cases
+from fraud_assets_tests.depth import cases, full_only
 
 Random = np.random.Generator
 LARGEST = float(np.finfo(np.float64).max)
@@ -367,7 +367,7 @@ def test_rows_of_another_shape_are_refused(scorer: Scorer, shape: tuple[int, ...
         scorer.score(np.zeros(shape))
 
 
-@pytest.mark.skipif(not FULL, reason="two minutes of scikit-learn; `make verify` runs it")
+@full_only("two minutes of scikit-learn")
 @pytest.mark.parametrize("family", ["transactions", "gaussian"])
 def test_five_million_rows_have_the_bits_of_scikit_learn(family: str) -> None:
     random = np.random.default_rng(10)

@@ -34,7 +34,7 @@ from fraud_assets.model.training import (
 )
 from fraud_assets.model.training_facts import TrainingParameters
 from fraud_assets.silver.contract import FEATURE_NAMES, as_features
-from fraud_assets_tests.depth import cases
+from fraud_assets_tests.depth import cases, full_only
 
 SMALL = TrainingParameters(n_estimators=10)
 ONE_IN_A_HUNDRED = TrainingParameters(n_estimators=10, alert_share=0.01)
@@ -212,6 +212,7 @@ np.save(sys.argv[3], train(shuffled, TrainingParameters(alert_share=0.01)).score
 """
 
 
+@full_only("another process")
 def test_another_process_with_rows_in_another_order_trains_the_same_scores(tmp_path: Path):
     made = []
     for order in (1, 2):

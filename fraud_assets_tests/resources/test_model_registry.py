@@ -35,7 +35,7 @@ from fraud_assets.resources.models.registry import ForeignVersionError, ModelReg
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed, tracked_run
 from fraud_assets.resources.models.version_files import TamperedVersionError
 from fraud_assets.silver.contract import as_features
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import FULL, full_only
 from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, made_features
 
 NAME = "fraud_isolation_forest"
@@ -153,6 +153,7 @@ def test_the_experiment_keeps_its_artifacts_in_the_data_directory(registry):
     assert experiment.artifact_location == (Path(registry.data_dir) / "mlflow" / "artifacts").as_uri()
 
 
+@full_only("three migrations of a database at once")
 def test_three_processes_prepare_one_empty_database_at_once(tmp_path):
     code = f"""
         from fraud_assets.resources.models.registry import ModelRegistry

@@ -20,6 +20,7 @@ from fraud_assets.resources.models.local_scorers import LocalScorers
 from fraud_assets.resources.models.own_store import StoreError
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.silver.contract import as_features
+from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.model.test_training import fit_pipeline, fraud_score, made_features
 from fraud_assets_tests.resources.test_model_registry import NAME, artifacts_of, register, registry_in
 
@@ -129,6 +130,7 @@ def test_a_moved_directory_is_used_where_it_lies_and_nothing_is_written_where_it
     assert {file.path for run in (first, second) for file in client.list_artifacts(run.info.run_id)}
 
 
+@full_only("two trainings")
 def test_a_copy_and_its_original_are_used_side_by_side_each_with_its_own_files(here, tmp_path, pipeline, features):
     copy = tmp_path / "copy"
     shutil.copytree(here, copy)
