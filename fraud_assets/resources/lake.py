@@ -1,4 +1,4 @@
-"""The lake: the only module that opens tables.
+"""The lake: the only module that opens tables, and keeps them open by `open_tables`.
 
 Tables are Delta tables under `lake/<group>/<name>`; DuckDB, in memory, computes on their files. What readers open is
 `fraud_assets.resources.reader_views`. Why Delta and not one DuckDB file: docs/adr/0002-delta-tables-duckdb-engine.md.
@@ -25,6 +25,7 @@ from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.data_files import DataFile
 from fraud_assets.resources.data_format import record_format, require_format
 from fraud_assets.resources.file_commits import Replaced, ReplacedMeanwhileError, commit_files, files_of
+from fraud_assets.resources.open_tables import open_latest
 from fraud_assets.resources.reader_views import READER_DATABASE, View, open_views, publish, published
 from fraud_assets.resources.row_batches import BATCH_ROWS, prefetched
 from fraud_assets.resources.run_locks import hold_run_lock
@@ -286,7 +287,9 @@ class Lake(dg.ConfigurableResource):
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         require_format(self._folder)
         try:
-            opened = DeltaTable(self.location(table), version=version)
+            opened = open_latest(self.location(table))
+            if version is not None and version != opened.version():
+                opened = DeltaTable(self.location(table), version=version)
         except TableNotFoundError:
             return None
         missing = {*table.schema.names} - {field.name for field in opened.schema().fields}
@@ -300,11 +303,10 @@ class Lake(dg.ConfigurableResource):
         That writes to the log alone, once: added columns are NULL in the rows that are there. Whoever writes to the
         table meanwhile has to write again.
         """
-        opened = self._open(table)
+        opened, path = self._open(table), Path(self.location(table))
         record_format(self._folder)
         if opened is not None and _is_described(opened, table):
-            return opened
-        path = Path(self.location(table))
+            return DeltaTable(path)
         path.mkdir(parents=True, exist_ok=True)
         # One after the other: Delta would let a second one through, and refuse those who write meanwhile.
         with FileLock(path.with_name(f".{path.name}.lock")):

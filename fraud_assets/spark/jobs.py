@@ -17,7 +17,7 @@ from fraud_assets.spark.executor import Batches
 from fraud_assets.spark.spread import Spread
 
 if TYPE_CHECKING:
-    from pyspark import SparkContext  # pyright: ignore[reportMissingImports]
+    from pyspark.core.context import SparkContext  # pyright: ignore[reportMissingImports]
     from pyspark.sql import DataFrame, SparkSession  # pyright: ignore[reportMissingImports]
 
 Report = dict[str, Any]
