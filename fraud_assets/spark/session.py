@@ -77,7 +77,8 @@ def open_session(options: SparkOptions) -> "SparkSession":
 
 def require_spark() -> None:
     """Raise SparkNotInstalledError, with what to install, where Spark cannot start here."""
-    if find_spec("pyspark") is None:
+    found = find_spec("pyspark")
+    if found is None or found.origin is None:  # A folder that was left when it was uninstalled is none.
         raise SparkNotInstalledError(
             "Spark is not installed. `make spark` installs it beside a checkout, `pip install 'fraud-assets[spark]'` "
             "elsewhere; it needs Java 17 (Debian: apt-get install openjdk-17-jre-headless)."

@@ -1,13 +1,11 @@
 """One Spark session on separate executor processes, for all tests that ask for it; where it cannot be, they skip."""
 
-import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from fraud_assets.spark.session import SparkOptions, open_session
+from fraud_assets.spark.session import SparkNotInstalledError, SparkOptions, open_session, require_spark
 from fraud_assets_tests.depth import FULL
 
 MASTER = "local-cluster[2,1,1024]"
@@ -17,10 +15,10 @@ MASTER = "local-cluster[2,1,1024]"
 def require_cluster() -> None:
     if not FULL:
         pytest.skip("Spark takes minutes: make verify")
-    if find_spec("pyspark") is None:
-        pytest.skip("Spark is not installed: make spark")
-    if shutil.which("java") is None:
-        pytest.skip("there is no Java: .ci/packages, or apt-get install openjdk-17-jre-headless")
+    try:
+        require_spark()
+    except SparkNotInstalledError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Without Spark everything else works, and who asks for it reads what to install."""
 
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from fraud_assets.spark.jobs import JobFigures, last_words, summary
 from fraud_assets.spark.session import SparkNotInstalledError, SparkOptions, open_session
 
 
-@pytest.fixture
-def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "find_spec", lambda _: None)
+@pytest.fixture(params=[None, ModuleSpec("pyspark", None)], ids=["nothing", "a folder that was left"])
+def nothing_installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "find_spec", lambda _: request.param)
 
 
 @pytest.mark.parametrize("command", [["run"], ["stream", "--once"]])
@@ -36,7 +37,7 @@ def test_a_run_without_spark_says_what_to_install(nothing_installed: None) -> No
 
 
 def test_spark_without_java_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "find_spec", lambda _: object())
+    monkeypatch.setattr(session, "find_spec", lambda _: ModuleSpec("pyspark", None, origin="its __init__.py"))
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("JAVA_HOME", raising=False)
 
