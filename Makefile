@@ -10,7 +10,6 @@ INSTALLED := $(VENV)/.installed
 DAYS ?= 30
 ROWS ?= 100000
 REPEATS ?= 7
-WORKERS ?= auto
 
 .PHONY: help demo test verify check dev mlflow bench pictures spark clean lock install python
 
@@ -75,9 +74,9 @@ check: $(INSTALLED) ## lint, types, import rules, definitions
 
 # DuckDB's binding reports its own types as leaked when Python exits; pytest's summary shall stay the last line.
 QUIET_EXIT := 2> >(grep -v -e nanobind -e '^ - ' >&2)
-# A worker per core, and a core per worker; more than a few would fight over memory and the disk. Files go in their order: the longest, of few
-# tests each, would else come last, and one worker would wait for the other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A worker per core, and a core per worker; more than a few would fight over memory and the disk. Files go in their
+# order: the longest, of few tests each, would else come last, and one worker would wait for the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## the test suites, 10 minutes at most
 	$(PYTEST) $(QUIET_EXIT)

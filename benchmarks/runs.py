@@ -228,8 +228,8 @@ def _simulated_silver(rows: int) -> pa.Table:
 
 def _store(lake: Lake, key: str, silver: pa.Table, rows: int) -> None:
     """Store a Silver partition of exactly so many rows as the Silver asset would: batch after batch, built."""
-    digests: dict[str, str] = dict.fromkeys(("lookback_version", "tail_version", "silver_version"), "benchmark")
-    versions = {"input_version": str(_DIGEST), **digests}
+    versions = {"input_version": str(_DIGEST)}
+    versions |= dict.fromkeys(("lookback_version", "tail_version", "silver_version"), "benchmark")
 
     def batches() -> Iterator[pa.RecordBatch]:
         start = 0

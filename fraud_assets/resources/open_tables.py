@@ -13,9 +13,6 @@ from deltalake import DeltaTable
 _MOST: Final = 64
 """Tables that stay open: all those of a few data directories."""
 
-_known: "dict[str, _Open]" = {}
-_changing: Final = Lock()
-
 
 class _Open(NamedTuple):
     table: DeltaTable
@@ -25,6 +22,10 @@ class _Open(NamedTuple):
 
     def is_latest(self) -> bool:
         return _identity(self.last) == self.identity and not self.following.exists()
+
+
+_known: Final[dict[str, _Open]] = {}
+_changing: Final = Lock()
 
 
 def open_latest(location: str) -> DeltaTable:

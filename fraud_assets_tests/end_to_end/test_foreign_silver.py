@@ -138,11 +138,8 @@ def test_rows_that_break_the_contract_are_refused_in_its_words_and_are_an_incide
 def test_a_day_that_landed_looks_back_on_adopted_rows_as_on_built_ones(
     make_platform: MakePlatform, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    nothing_trains = tuple(stage for stage in STAGES if stage.name in {"silver", "adoption", "evaluation"})
-    built, other = (
-        make_platform(stages=nothing_trains),
-        TestPlatform(tmp_path / "other", instance, stages=nothing_trains),
-    )
+    stages = tuple(stage for stage in STAGES if stage.name in {"silver", "adoption", "evaluation"})  # nothing trains
+    built, other = make_platform(stages=stages), TestPlatform(tmp_path / "other", instance, stages=stages)
     built.simulate(2, rows_per_day=3_000)
     built.run()
     other.simulate(1, start=date(2026, 1, 5), rows_per_day=3_000)

@@ -123,7 +123,7 @@ def versions(platform: TestPlatform) -> dict[str, str]:
 
 def window_of(platform: TestPlatform, evaluated: EvaluationState) -> dict[str, str]:
     windows = platform.lake.partition_states(EVALUATION_METRICS, ("evaluation_start", "evaluation_end"))
-    return {name: value for name, value in windows.get(evaluated.model_version, {}).items() if name != "rows"}
+    return {name: value for name, value in windows[evaluated.model_version].items() if name != "rows"}
 
 
 def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str, int]]:
@@ -166,7 +166,7 @@ def difference(platform: TestPlatform, rebuilt: TestPlatform) -> list[tuple[str,
 
 
 def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
-    """Build what landed anew, and evaluate what was evaluated since, beside the same registry."""
+    """Build what landed anew, and evaluate the version that was evaluated, beside the same registry."""
     shutil.copytree(platform.landing_zone.folder, folder / "landing")
     rebuilt = TestPlatform(folder, platform.instance, tracking_uri=platform.model_registry.tracking_uri)
     due = [item for item in rebuilt.plan().due if item.stage == "silver"]
