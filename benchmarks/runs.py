@@ -139,7 +139,8 @@ class ScoringRuns:
         ways = {
             "pandas and scikit-learn": (control, ("pandas_run", str(self.folder), control, str(self.pipeline_file))),
             "until the commit": (large, ("scoring_run", "commit", large, COMPILED)),
-            "with the check after it": (large, ("scoring_run", "end", large, COMPILED)),
+            "with the check after it": (large, ("scoring_run", "check", large, COMPILED)),
+            "with its alerts and their checks": (large, ("scoring_run", "alerts", large, COMPILED)),
         }
         said: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         self._run(*ways["until the commit"][1])  # the first run in a folder makes Dagster's database

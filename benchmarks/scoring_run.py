@@ -2,13 +2,13 @@
 
 What belongs here: what a scoring run does, and what it says of itself. What does not: what it is compared with.
 The version is pinned by the run's tag; with PIPELINE, a joblib file, that scores, and no registry is asked.
-UNTIL is `commit`, without the check that follows it, or `end`.
+UNTIL is `commit`, `check`, with the check of what was committed, or `alerts`, with all that follows in the same run.
 Prints the run's seconds, from Silver to committed Gold and Dagster's records of it, and the process's peak memory.
 """
 
 import sys
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
@@ -19,6 +19,13 @@ from fraud_assets.gold.predictions import RowScorer
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import load_settings
+
+
+_STEPS: Final[dict[str, list[str] | None]] = {
+    "commit": ["fraud_predictions"],
+    "check": ["fraud_predictions", "fraud_predictions_every_transaction_is_scored_once"],
+    "alerts": None,
+}
 
 
 class PipelineFile(ModelRegistry):
@@ -49,7 +56,7 @@ def main(until: str, key: str, version: str, *pipeline: str) -> None:
     with dg.DagsterInstance.get() as instance:
         job.execute_in_process(
             partition_key=key,
-            op_selection=["fraud_predictions"] if until == "commit" else None,
+            op_selection=_STEPS[until],
             tags={MODEL_VERSION_TAG: version},
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

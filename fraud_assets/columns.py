@@ -45,6 +45,15 @@ def text_array(values: Iterable[str | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(cells), buffers)
 
 
+def line_array(lines: Sequence[str]) -> pa.Array:
+    """Return what `text_array` does where nothing is missing, some times as fast."""
+    content = "".join(lines).encode()
+    sizes = map(len, lines if content.isascii() else map(str.encode, lines))
+    ends = np.zeros(len(lines) + 1, np.int32)
+    np.cumsum(np.fromiter(sizes, np.int32, len(lines)), out=ends[1:])
+    return pa.Array.from_buffers(pa.string(), len(lines), [None, pa.py_buffer(ends), pa.py_buffer(content)])
+
+
 def number_array(values: Sequence[float], type_: pa.DataType = _WHOLE) -> pa.Array:
     """Return what `pa.array(values, type_)` does for whole numbers of 64 bits, or doubles, without pandas."""
     numbers = np.asarray(values, dtype=np.int64 if type_ == _WHOLE else np.float64)

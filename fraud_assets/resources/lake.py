@@ -343,8 +343,13 @@ def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
 
     What DuckDB needs beyond `memory` it puts on the data directory's disk for as long as the connection lives.
     """
-    # Without the second, what DuckDB no longer uses stays with the process, while Arrow and numpy ask for more.
-    config: dict[str, Any] = {"memory_limit": memory, "allocator_background_threads": True}
+    # Without the second, what DuckDB no longer uses stays with the process, while Arrow and numpy ask for more. By the
+    # third, tables that live as long as their connection are not compressed anew after every other insertion.
+    config: dict[str, Any] = {
+        "memory_limit": memory,
+        "allocator_background_threads": True,
+        "checkpoint_threshold": "1 TB",
+    }
     return Lake(data_dir=str(data_dir), duckdb=DuckDBResource(database=":memory:", connection_config=config))
 
 

@@ -9,14 +9,15 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress, islice
 from typing import Any, Final, TextIO
 
 import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fraud_assets.columns import number_array, text_array
+from fraud_assets.columns import line_array, number_array, text_array
 from fraud_assets.silver.raw_files import NOT_TEXT, OTHER_BYTES, ROWS_IN_TURN, RawFile, RawRows, open_text, printable
 from fraud_assets.sql import literal
 
@@ -52,16 +53,21 @@ class JsonChunk:
         """Return each record: its line, its text as it came, and that no quote of it is open."""
         return [(number, text, False) for number, text in zip(self.numbers, self.lines, strict=True)]
 
-    def query(self, con: duckdb.DuckDBPyConnection, select: str) -> pa.Table:
-        """Return what a query finds in `lines (number, line)`, without those that are not text."""
+    @cached_property
+    def _table(self) -> pa.Table:
+        """What DuckDB is asked of: `number, line`, without the lines that are not text."""
         numbers = self.numbers
         try:
-            lines = text_array(self.lines)
+            lines = line_array(self.lines)
         except UnicodeEncodeError:
             is_text = [not NOT_TEXT.search(line) for line in self.lines]
-            numbers, lines = list(compress(numbers, is_text)), text_array(compress(self.lines, is_text))
+            numbers, lines = list(compress(numbers, is_text)), line_array(list(compress(self.lines, is_text)))
         table = pa.table({"number": number_array(numbers), "line": lines})
-        con.register("lines", pa.Table.from_batches(table.to_batches(ROWS_IN_TURN), table.schema))
+        return pa.Table.from_batches(table.to_batches(ROWS_IN_TURN), table.schema)
+
+    def query(self, con: duckdb.DuckDBPyConnection, select: str) -> pa.Table:
+        """Return what a query finds in `lines (number, line)`, without those that are not text."""
+        con.register("lines", self._table)
         try:
             return con.sql(select).to_arrow_table()
         finally:
@@ -74,7 +80,7 @@ class JsonChunk:
         found = self.query(
             con,
             f"""
-            SELECT found IS NULL AS is_other, number {values}
+            SELECT found IS NOT NULL AS is_found, number {values}
             FROM (
                 SELECT number, CASE
                     WHEN starts_with(line, '{{') AND NOT regexp_matches(line, {literal(_MAY_DIFFER)})
@@ -84,23 +90,21 @@ class JsonChunk:
             )
             """,
         )
-        is_other, numbers, *columns = found.columns
-        if len(found) == len(self) and not pc.any(is_other).as_py():  # pyright: ignore[reportAttributeAccessIssue] made at import
+        numbers, *columns = found.filter(found["is_found"]).columns[1:]
+        if len(numbers) == len(self):
             return RawRows(self.numbers, columns, [])
-        numbers, *columns = found.filter(pc.invert(is_other)).columns[1:]  # pyright: ignore[reportAttributeAccessIssue]
-        numbers = numbers.to_pylist()
-        known, unreadable, objects = set(numbers), [], []
-        for number, line in zip(self.numbers, self.lines, strict=True):
-            if number not in known:
-                value = _decoded(line)
-                if isinstance(value, str):
-                    unreadable.append((number, printable(line), value))
-                else:
-                    numbers.append(number)
-                    objects.append(value)
-        others = (text_array(_text(one.get(name)) for one in objects) for name in names)
-        columns = [pa.chunked_array([*column.chunks, more]) for column, more in zip(columns, others, strict=True)]
-        return RawRows(numbers, columns, unreadable)
+        is_other = np.isin(np.asarray(self.numbers), numbers.to_numpy(), assume_unique=True, invert=True)
+        known, unreadable, objects = numbers.to_pylist(), [], []
+        for number, line in compress(zip(self.numbers, self.lines, strict=True), is_other):
+            value = _decoded(line)
+            if isinstance(value, str):
+                unreadable.append((number, printable(line), value))
+            else:
+                known.append(number)
+                objects.append(value)
+        more = (text_array(_text(one.get(name)) for one in objects) for name in names)
+        columns = [pa.chunked_array([*column.chunks, cells]) for column, cells in zip(columns, more, strict=True)]
+        return RawRows(known, columns, unreadable)
 
 
 def _decoded(line: str) -> dict[str, Any] | str:

@@ -83,7 +83,7 @@ def test_no_page_scrolls_sideways(opened: "Opened", name: str, width: int) -> No
 
 @pytest.mark.parametrize(
     ("name", "scheme"),
-    itertools.product(["usual", "empty", "hostile", "index"], ["light", "dark"])
+    list(itertools.product(["usual", "empty", "hostile", "index"], ["light", "dark"]))
     if FULL
     else [("usual", "light"), ("hostile", "dark"), ("empty", "light"), ("index", "dark")],
 )
