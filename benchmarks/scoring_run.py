@@ -20,7 +20,6 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.settings import load_settings
 
-
 _STEPS: Final[dict[str, list[str] | None]] = {
     "commit": ["fraud_predictions"],
     "check": ["fraud_predictions", "fraud_predictions_every_transaction_is_scored_once"],
