@@ -5,6 +5,7 @@ Here belongs what lives as long as the process. What is answered is `application
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -42,6 +43,9 @@ KEEP_ALIVE_SECONDS: Final = 75
 
 _ROWS_AT_A_TIME: Final = 5_000
 """Of those that landed before, between two looks at the network."""
+
+_COLLECTION_SECONDS: Final = 600
+"""Between two looks for cycles among all that is in memory: one stops every answer for some ten milliseconds."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -123,7 +127,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for ending in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(ending, server.ask_to_exit)
-        tasks = [loop.create_task(self._accompany(app, folder)), loop.create_task(self._seal(app))]
+        tasks = [loop.create_task(one) for one in (self._accompany(app, folder), self._seal(app), _collect(app))]
         try:
             await server.serve()
         finally:
@@ -190,6 +194,23 @@ class Server:
         self._state.prod_version, self._state.prod_problem = word.version, problem
         if problem:
             _LOG.error("%s", problem)
+
+
+async def _collect(app: Application) -> None:
+    """Look for unreachable cycles in what is old at long intervals only, and never in what the service started with.
+
+    What is kept of cards is hundreds of thousands of lists, none of them in a cycle; Python would search them all
+    whenever they have become a quarter more, and no request is answered meanwhile. What dies young is collected as
+    ever, and what is older, new cards for the most part, in smaller portions.
+    """
+    gc.set_threshold(gc.get_threshold()[0], 3, 2**30)
+    while not app.is_filled:
+        await asyncio.sleep(1)
+    gc.collect()
+    gc.freeze()
+    while True:
+        await asyncio.sleep(_COLLECTION_SECONDS)
+        gc.collect()
 
 
 def _load(word: Prod, version: str) -> Model:
