@@ -45,6 +45,7 @@ class Landing:
     launched: float
     began: float
     visible: float
+    alerted: float
 
 
 @contextmanager
@@ -93,16 +94,10 @@ def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
     time.sleep(_LOOK_SECONDS)  # longer than a file's clock is coarse: the rename is seen to be one
     aside.rename(target)
     landed = time.time()
-    database, seen = folder / "data" / READER_DATABASE, [0]
-
-    def is_scored() -> bool:
-        """Look only into a database that is another one than last time: looking takes a core from what is measured."""
-        published = database.stat().st_ino
-        is_new, seen[0] = published != seen[0], published
-        return is_new and _is_scored(database, day.isoformat())
-
-    _wait(folder / "dev.log", is_scored, f"{day} in Gold")
+    _wait(folder / "dev.log", _published(folder, day, "gold.fraud_predictions"), f"{day} in Gold")
     visible = time.time()
+    _wait(folder / "dev.log", _published(folder, day, "gold.alert_lists"), f"the alerts of {day}")
+    alerted = time.time()
     page = folder / "data" / "reports" / f"{day}.html"
     _wait(
         folder / "dev.log",
@@ -116,14 +111,28 @@ def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
         launched=(stats.launch_time or landed) - landed,
         began=(record.start_time or landed) - landed,
         visible=visible - landed,
+        alerted=alerted - landed,
     )
 
 
-def _is_scored(database: Path, key: str) -> bool:
-    with duckdb.connect(database, read_only=True) as connection:
-        question = "SELECT count(*) FROM gold.fraud_predictions WHERE partition_key = ?"
-        [(rows,)] = connection.execute(question, [key]).fetchall()
-    return rows > 0
+def _published(folder: Path, day: date, table: str) -> Callable[[], bool]:
+    """Return what says whether readers see rows of a day in a table.
+
+    It looks only into a database that is another one than last time: looking takes a core from what is measured.
+    """
+    database, seen = folder / "data" / READER_DATABASE, [0]
+
+    def is_published() -> bool:
+        published = database.stat().st_ino
+        is_new, seen[0] = published != seen[0], published
+        if not is_new:
+            return False
+        with duckdb.connect(database, read_only=True) as connection:
+            question = f"SELECT count(*) FROM {table} WHERE partition_key = ?"
+            [(rows,)] = connection.execute(question, [day.isoformat()]).fetchall()
+        return rows > 0
+
+    return is_published
 
 
 def _wait(log: Path, condition: Callable[[], bool], what: str) -> None:
@@ -142,6 +151,7 @@ def lines(landings: list[Landing]) -> list[str]:
         "process start and imports": [one.began - one.launched for one in landings],
         "build, score, publish": [one.visible - one.began for one in landings],
         "landed to visible in Gold": [one.visible for one in landings],
+        "landed to visible in the alerts": [one.alerted for one in landings],
     }
     rows = [f"{f'{len(landings)} landings of {ROWS_PER_DAY:,} rows':44}{'median':>10}{'95 %':>10}{'longest':>10}"]
     for name, seconds in parts.items():

@@ -89,7 +89,7 @@ def test_the_names_that_users_rely_on(make_platform: Callable[..., TestPlatform]
         "signature_matches_contract",
         "candidate_was_promoted",
         "every_transaction_is_scored_once",
-        "every_alert_is_a_scored_anomaly",
+        "every_alert_has_its_score",
     }
 
 

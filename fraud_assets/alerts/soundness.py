@@ -1,4 +1,4 @@
-"""Whether lists of alerts are what they say: the evaluator behind `every_alert_is_a_scored_anomaly`."""
+"""Whether lists of alerts are what they say: the evaluator behind `every_alert_has_its_score`."""
 
 from duckdb import DuckDBPyConnection
 
@@ -6,6 +6,8 @@ from duckdb import DuckDBPyConnection
 def compare_alerts(con: DuckDBPyConnection, *, alerts: str, lists: str, scored: str) -> dict[str, str]:
     """Return by partition what is wrong with its list, given relations of alerts, of lists and of Gold.
 
+    Every alert has its score in Gold; on the forest's list each is an anomaly, while a ranker may put others first; and
+    ranks have no gap.
     A list of scores that changed since is no fault here: `fraud-assets status` shows it as due.
     """
     found = con.execute(
@@ -19,8 +21,8 @@ def compare_alerts(con: DuckDBPyConnection, *, alerts: str, lists: str, scored: 
             SELECT
                 partition_key,
                 count(*) AS alerts,
-                count(*) FILTER (scored.is_anomaly IS NOT true AND alerts.history_version IS NULL) AS harmless,
-                count(*) FILTER (scored.fraud_score != alerts.fraud_score) AS differing,
+                count(*) FILTER (NOT scored.is_anomaly AND alerts.history_version IS NULL) AS harmless,
+                count(*) FILTER (scored.fraud_score IS DISTINCT FROM alerts.fraud_score) AS differing,
                 max(rank) = count(*) AND count(DISTINCT rank) = count(*) AS is_ranked
             FROM {alerts} AS alerts
             SEMI JOIN current USING (partition_key)
@@ -35,7 +37,7 @@ def compare_alerts(con: DuckDBPyConnection, *, alerts: str, lists: str, scored: 
         """
     ).fetchall()
     return {
-        key: f"{alerts} alerts where its list says {said}, {harmless} no anomalies, {differing} with another score"
+        key: f"{alerts} alerts where its list says {said}, {harmless} no anomalies, {differing} without their score"
         + ("" if is_ranked else ", ranks are not 1 to their number")
         for key, alerts, said, harmless, differing, is_ranked in found
         if alerts != said or harmless or differing or not is_ranked

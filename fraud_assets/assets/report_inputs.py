@@ -274,10 +274,8 @@ class ReportInputs:
         yield _check("quarantine_share_is_within_limit", claim, {one: f"{part:.1%}" for one, part in over.items()})
         claim = "Every Silver row has exactly one score, and no score is without its row."
         yield _check("every_transaction_is_scored_once", claim, compare_scored(con, silver=silver, gold=gold).faults)
-        claim = "Every alert is an anomaly with that score, and ranks have no gap."
-        yield _check(
-            "every_alert_is_a_scored_anomaly", claim, compare_alerts(con, alerts=alerts, lists=lists, scored=gold)
-        )
+        claim = "Every alert has its score, those of the forest are anomalies, and ranks have no gap."
+        yield _check("every_alert_has_its_score", claim, compare_alerts(con, alerts=alerts, lists=lists, scored=gold))
         claim = "The model version takes exactly the contract's features."
         known = facts.signature_matches
         words = "could not be read" if known is None else "it does" if known else "it does not"

@@ -10,8 +10,8 @@ from fraud_assets.resources.tables import ALERT_LISTS, ALERTS, PREDICTIONS
 
 
 @dg.asset_check(asset=fraud_alerts)
-def every_alert_is_a_scored_anomaly(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    """Every alert is an anomaly of its partition with that score, ranks have no gap, and the counts of lists hold."""
+def every_alert_has_its_score(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+    """Every alert has its score in Gold, the forest's are anomalies, ranks have no gap, and counts of lists hold."""
     keys = covered_keys(context.run.tags, lake.partition_states(ALERT_LISTS, ())) or None
     with lake.connect() as connection:
         faults = compare_alerts(
@@ -23,4 +23,4 @@ def every_alert_is_a_scored_anomaly(context: dg.AssetCheckExecutionContext, lake
     return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})
 
 
-ALERT_CHECKS = [every_alert_is_a_scored_anomaly]
+ALERT_CHECKS = [every_alert_has_its_score]
