@@ -24,7 +24,8 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
             SELECT '{DAY}' AS partition_key, 's1' AS silver_version, '1' AS model_version, 2 AS alerts;
             CREATE TABLE alerts AS
             SELECT
-                partition_key, TransactionID, fraud_score, NULL::VARCHAR AS history_version, row_number() OVER () AS rank
+                partition_key, TransactionID, fraud_score, NULL::VARCHAR AS history_version,
+                row_number() OVER () AS rank
             FROM scored WHERE is_anomaly;
             """
         )
