@@ -103,7 +103,7 @@ ALERTS_SCHEMA: Final = pa.schema(
         column(
             "is_burst_of_small_alike",
             pa.bool_(),
-            f"{BURST} or more purchases in five minutes, all of them small and alike: mean and standard deviation of "
+            f"{BURST} or more purchases in five minutes, small ones: mean and standard deviation of "
             "their amounts together lie below the usual amount of all cards. Card testing looks like this.",
         ),
         column(

@@ -48,7 +48,7 @@ class CardAlerts:
     Attributes:
         rank: the card's place on the list; 1 is looked at first.
         day: its transactions around the alerts, these included, in time order.
-        is_harmless_burst: whether its first alert is one of a burst of small purchases that are all alike.
+        is_harmless_burst: whether its first alert is one of a burst of small purchases.
         earlier: its transactions of the days before.
         usual_amount: their median amount; None where there is none.
         most_in_window: the most of them within one window; None where there is none.
@@ -267,7 +267,7 @@ class Report:
         figures: of the partition itself.
         history: of the partitions before it, in time order, itself last.
         alert_limit: how many alerts a day may have.
-        bursts: alerts that are part of a burst of small purchases that are all alike.
+        bursts: alerts that are part of a burst of small purchases.
         as_of: when the page's tables were read.
     """
 

@@ -89,7 +89,7 @@ def bursts(report: Report) -> str:
     part = f"{report.bursts:,} of {count(report.figures.alerts, 'alert')}"
     are = "is" if report.bursts == 1 else "are"
     return (
-        f"{part} {are} part of a burst of small purchases that are all alike, marked below. Hardly ever are "
+        f"{part} {are} part of a burst of small purchases, marked below. Hardly ever are "
         "they a card's story: where they fill the list, the model needs another look."
     )
 
