@@ -37,10 +37,11 @@ class Timing:
 def compare(subject: str, ways: Mapping[str, Callable[[], Any] | None], *, calls: int = 1) -> list[Timing]:
     """Return a timing of one call per way, the first being the control; None as a way is one not installed here.
 
-    Ways take turns of some calls: more than one where the caches shall be warm.
+    Ways take turns of some calls: more than one where the caches shall be warm. Each is called once before, unless it
+    is only tried.
     """
     installed = {name: way for name, way in ways.items() if way is not None}
-    for way in installed.values():
+    for way in installed.values() if REPEATS > 1 else ():
         way()
     wall: dict[str, list[float]] = {name: [] for name in installed}
     cpu: dict[str, list[float]] = {name: [] for name in installed}

@@ -40,6 +40,7 @@ def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
             lambda: re.search(r"rows +[1-9]", shell.run(f'fraud-assets sql "{gold}"')) is not None,
             "Gold of the day that landed",
             log=log,
+            pause=10,  # each look is a process that takes a core from what is waited for
         )
         with dg.DagsterInstance.from_config(str(shell.folder / "dagster_home")) as instance:
             asked = dg.RunsFilter(tags={"by": "a person"}, statuses=[dg.DagsterRunStatus.SUCCESS])

@@ -150,7 +150,7 @@ def test_a_day_becomes_gold_through_the_services_and_their_databases_are_restore
         scored = "SELECT count(*) FROM runs WHERE pipeline_name = 'scoring_job' AND status = 'SUCCESS'"
         wait_until(lambda: machine.count(scored, "dagster") > 0, "a scoring run in PostgreSQL", log=log)
         assert machine.locations() == ["LOADED fraud_assets"]
-        wait_until(lambda: "Nothing is due." in shell.run("fraud-assets status"), "all that follows", log=log)
+        wait_until(lambda: "Nothing is due." in shell.run("fraud-assets status"), "all that follows", log=log, pause=10)
     assert machine.count("SELECT count(*) FROM model_versions", "mlflow") == 1
     question = commands("Restore", 2)
     gold, runs = shell.run(question), machine.count("SELECT count(*) FROM runs", "dagster")
