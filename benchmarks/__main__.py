@@ -1,7 +1,8 @@
 """`python -m benchmarks [rows]`: print every table and write all figures to build/bench.json.
 
 Features and the scorer are measured on that many rows; features and a stored partition on ten times as many. The
-service, the latency of a landing and a backlog take many minutes whatever the rows: fewer than 100,000 leave them out.
+service, the latency of a landing and a backlog take many minutes whatever the rows: fewer than 100,000 leave them out,
+and the shares of imports.
 """
 
 import json
@@ -30,7 +31,7 @@ explained, agreement = attribution.measure(rows=min(most_rows, 100_000))
 timings += explained
 print("\n".join(as_lines(explained) + [f"  {what}: {share:.0%}" for what, share in agreement.items()]), flush=True)
 with runs.platform_with_partitions(10 * most_rows) as scoring_runs:
-    cold, imports = scoring_runs.cold()
+    cold, imports = scoring_runs.cold(with_imports=with_operations)
     print("\n".join(as_lines(cold) + runs.cold_lines(imports)), flush=True)
     large = scoring_runs.large()
     print("\n".join(runs.partition_lines(large)), flush=True)

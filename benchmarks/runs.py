@@ -114,8 +114,8 @@ class ScoringRuns:
     pipeline_file: Path
     sizes: Mapping[str, int]
 
-    def cold(self) -> tuple[list[Timing], list[ColdRun]]:
-        """Compare a small partition's run, from process start to end, and show each way's share of imports."""
+    def cold(self, *, with_imports: bool) -> tuple[list[Timing], list[ColdRun]]:
+        """Compare a small partition's run, from process start to end, and show each way's share of imports if asked."""
         small, *_ = self.sizes
         ways = {
             "scikit-learn, loaded from the registry": ("scoring_run", "commit", small, BY_PIPELINE),
@@ -131,7 +131,7 @@ class ScoringRuns:
         runs: dict[str, Callable[[], Any]] = {way: lambda run=run: self._run(*run) for way, run in ways.items()}
         subject = f"a new process scores a partition of {self.sizes[small]:,} rows through Dagster and commits it"
         timings = compare(subject, runs)
-        return timings, [self._imports(way, *run) for way, run in ways.items()]
+        return timings, [self._imports(way, *run) for way, run in ways.items() if with_imports]
 
     def large(self) -> list[PartitionRun]:
         """Compare a large partition's run with pandas and scikit-learn on a small one, in turns."""
