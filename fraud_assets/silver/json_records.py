@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import compress, islice
 from typing import Any, Final, TextIO
 
@@ -188,10 +188,16 @@ def _chunks(stream: TextIO) -> Iterator[JsonChunk]:
         yield JsonChunk(numbers, lines)
 
 
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for the process, without tables: to open it takes as long as to read some ten thousand lines."""
+    return duckdb.connect()
+
+
 @contextmanager
 def open_json(file: RawFile) -> Iterator[JsonRecords]:
     """Open a JSON Lines file, gzipped or not, for reading its records; raises what `open_text` raises."""
-    with open_text(file, JsonRecords.encoding) as stream, duckdb.connect() as con:
+    with open_text(file, JsonRecords.encoding) as stream, _database().cursor() as con:
         yield JsonRecords(stream, con)
 
 
