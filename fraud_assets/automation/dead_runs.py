@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._time import datetime_from_timestamp
 
 from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.run_locks import forget, is_held
+from fraud_assets.resources.run_locks import forget, is_held, locked_runs
 
 QUIET_SECONDS: Final = 25.0
 """A living run is without its lock for moments only: before it opens the lake, and after it has closed it. A training
@@ -41,7 +41,16 @@ def end_dead_runs(instance: dg.DagsterInstance, data_dir: str, *, now: float) ->
             continue
         said.append(f"Run {run.run_id} is gone: its process ended without a word. {_end(instance, run)}")
         forget(data_dir, run.run_id)
+    _forget_finished(instance, data_dir)
     return said
+
+
+def _forget_finished(instance: dg.DagsterInstance, data_dir: str) -> None:
+    """Remove the locks of runs that others have closed: a code server reports a child of its own that was killed."""
+    for run_id in locked_runs(data_dir):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.is_finished and not is_held(data_dir, run_id):
+            forget(data_dir, run_id)
 
 
 def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -39,6 +39,11 @@ def is_held(data_dir: str, run_id: str) -> bool:
         os.close(descriptor)
 
 
+def locked_runs(data_dir: str) -> list[str]:
+    """Return the runs that have a lock, held or left behind."""
+    return [path.stem for path in _path(data_dir, "any").parent.glob("*.lock")]
+
+
 def forget(data_dir: str, run_id: str) -> None:
     """Remove the lock that a dead run left."""
     _path(data_dir, run_id).unlink(missing_ok=True)

@@ -63,6 +63,23 @@ def test_a_killed_run_ends_as_it_was_going_to_whatever_it_held_when_it_was_kille
     assert list((platform.data_dir / ".runs").glob("*")) == []
 
 
+def test_a_lock_goes_with_its_run_whoever_closed_it(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform()
+    platform.simulate(1, rows_per_day=20)
+    assert killed_at(platform, "before a materialization is told")
+    [run] = instance.get_runs()
+    left = [path.name for path in (platform.data_dir / ".runs").iterdir()]
+    assert left == [f"{run.run_id}.lock"]
+    instance.report_run_failed(run)  # as a code server does whose child was killed
+    (platform.data_dir / ".runs" / "of-another-home.lock").touch()
+    with hold_run_lock(str(platform.data_dir), "living"):
+        assert end_dead_runs(instance, str(platform.data_dir), now=time.time()) == []
+        kept = {path.name for path in (platform.data_dir / ".runs").iterdir()}
+    assert kept == {"living.lock", "of-another-home.lock"}
+
+
 def test_a_run_that_was_to_be_canceled_and_is_gone_is_canceled(
     make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance
 ) -> None:
