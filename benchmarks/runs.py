@@ -194,7 +194,7 @@ class ScoringRuns:
 
 def cold_lines(runs: list[ColdRun]) -> list[str]:
     """Return the table of import shares, for people."""
-    return ["of which imports, in a traced run of its own"] + [
+    return ["of which imports, in a traced run of its own"] * bool(runs) + [
         f"  {run.way:44}{run.seconds:10.2f} s{run.import_seconds:10.2f} s{run.import_seconds / run.seconds:12.0%}"
         f"  {', '.join(run.heavy_imports)}"
         for run in runs
