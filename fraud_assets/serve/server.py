@@ -45,7 +45,7 @@ _ROWS_AT_A_TIME: Final = 5_000
 """Of those that landed before, between two looks at the network."""
 
 _COLLECTION_SECONDS: Final = 600
-"""Between two looks for cycles among all that is in memory: one stops every answer for some ten milliseconds."""
+"""Between two looks for cycles in all memory: with 100,000 cards one stops every answer for 70 to 300 ms."""
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -183,7 +183,7 @@ def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
     return rebuilt
 
 
-@pytest.mark.parametrize("seed", range(cases(0, 1)))
+@pytest.mark.parametrize("seed", range(cases(0, 2)))
 def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
     platform: TestPlatform, tmp_path: Path, seed: int
 ) -> None:

@@ -754,7 +754,7 @@ def test_a_file_of_many_batches_lands_whole(tmp_path: Path, con: duckdb.DuckDBPy
     }
 
 
-@pytest.mark.parametrize("seed", range(cases(20, 120)))
+@pytest.mark.parametrize("seed", range(cases(20, 300)))
 def test_the_records_of_the_parts_are_the_records_of_the_file(
     tmp_path: Path, con: duckdb.DuckDBPyConnection, seed: int
 ) -> None:
