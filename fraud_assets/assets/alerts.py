@@ -45,6 +45,7 @@ from fraud_assets.staleness import STAGES
     owners=OWNERS,
     code_version="1",
     backfill_policy=dg.BackfillPolicy.single_run(),
+    op_tags={"dagster/priority": "1"},  # as Gold: where one run does it all, before the checks
     metadata=table_metadata(ALERTS, copied_from=PREDICTIONS),
 )
 def fraud_alerts(
@@ -101,7 +102,7 @@ def fraud_alerts(
         return _shown(made, f"{version}-{alerts_per_day}{ranker}")
 
     with lake.connect() as connection:
-        yield from materialize_each(context, make)
+        yield from materialize_each(context, make, show=lake.publish_views)
 
 
 @dataclass(frozen=True)
