@@ -5,6 +5,7 @@ A key is a folder name and sorts in time order, as text.
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 Grain = Literal["daily", "hourly"]
@@ -36,6 +37,7 @@ def key_of(time: datetime, grain: Grain) -> str:
     return time.astimezone(UTC).strftime(KEY_FORMATS[grain])
 
 
+@lru_cache(2**15)  # a tick asks several times for each of thousands, and strptime takes ten microseconds
 def bounds(key: str, grain: Grain) -> tuple[datetime, datetime]:
     """Return the first instant of a partition and the first one after it; raises ValueError for no key of the grain."""
     start = datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)

@@ -113,14 +113,18 @@ def materialize_slices(
     refused: dict[str, Exception] = {}
     total = len(context.partition_keys)
     for keys in cut:
-        for key, outcome in _make(make, keys).items():
-            number = len(made) + len(refused) + 1
-            if isinstance(outcome, PartitionMade):
-                made[key] = outcome
-                context.log.info(f"[{number}/{total}] {key}: {outcome.rows:,} rows")
-            else:
-                refused[key] = outcome
-                context.log.error(f"[{number}/{total}] {key}: {outcome}")
+        outcomes = _make(make, keys)
+        good = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, PartitionMade)}
+        bad = {key: outcome for key, outcome in outcomes.items() if not isinstance(outcome, PartitionMade)}
+        made |= good
+        refused |= bad
+        done = f"[{len(made) + len(refused)}/{total}]"
+        for key, error in bad.items():
+            context.log.error(f"{done} {key}: {error}")
+        if good:  # one line a slice: each is a row of Dagster's, and of tiny partitions there are thousands
+            first, *_, last = [*good, *good]
+            which = first if first == last else f"{len(good)} partitions, {first} to {last}"
+            context.log.info(f"{done} {which}: {sum(one.rows for one in good.values()):,} rows")
 
     if show is not None and made:
         show()

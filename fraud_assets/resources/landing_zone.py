@@ -190,16 +190,19 @@ class LandingZone(dg.ConfigurableResource):
         partitions: dict[str, tuple[LandedFile, ...]] = {}
         notes: list[str] = []
         outside: list[str] = []
+        landing = self.folder
         for key in folders:
             if (why := self._why_no_partition(key)) is not None:
                 notes.append(f"landing/{key} {why}") if why != _OUTSIDE else outside.append(key)
                 continue
             files = []
-            for path in sorted((self.folder / key).glob("*"), key=lambda path: path.name):
-                name = f"{key}/{path.name}"
-                if _is_ignored(path.name):
+            with os.scandir(landing / key) as found:  # a tick looks at thousands: pathlib takes twice as long
+                entries = sorted(found, key=lambda entry: entry.name)
+            for entry in entries:
+                path, name = Path(entry.path), f"{key}/{entry.name}"
+                if _is_ignored(entry.name):
                     continue
-                if path.is_dir() or not path.name.lower().endswith(SUFFIXES):
+                if entry.is_dir() or not entry.name.lower().endswith(SUFFIXES):
                     notes.append(f"landing/{name} is not one of {', '.join(SUFFIXES)}")
                     continue
                 try:
@@ -264,7 +267,7 @@ class LandingZone(dg.ConfigurableResource):
 
     def _why_no_partition(self, name: str) -> str | None:
         """Say why what lies in landing is neither labels, reviews nor a partition that can be built now, or None."""
-        if not (self.folder / name).is_dir():
+        if not os.path.isdir(f"{self.folder}/{name}"):
             return "is in no partition's folder; `fraud-assets land FILE` splits a file into partitions"
         return None if name in (LABELS_FOLDER, REVIEWS_FOLDER) else self._why_no_key(name)
 

@@ -1,5 +1,4 @@
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from fraud_assets.silver.source import CsvFormat
 from fraud_assets_tests.depth import cases
 from fraud_assets_tests.silver.cases import json_lines
 from fraud_assets_tests.silver.feed import HEADER, make_source, read, row, write_bytes, write_csv
-from fraud_assets_tests.silver.test_reading import ids, mangled, unreadable
 
 
 def found(file: RawFile, names: list[str]) -> dict[int, Any]:
@@ -66,23 +64,6 @@ def test_whatever_a_json_writer_writes_is_read_back(tmp_path: Path, table: list[
     assert list(found(write_bytes(tmp_path, content.encode(), "a.jsonl"), ["a", "b", "c"]).values()) == [
         tuple(cells) for cells in table
     ]
-
-
-@pytest.mark.parametrize("seed", range(cases(60, 2_000)))
-def test_a_mangled_file_is_broken_or_every_row_is_somewhere(con: duckdb.DuckDBPyConnection, tmp_path: Path, seed: int):
-    content = mangled(json_lines(*({"id": f"T{i}"} for i in range(30))), random.Random(seed))
-    file = write_bytes(tmp_path, content, "a.jsonl")
-    try:
-        landed = read(con, make_source(), file)
-    except BrokenFileError:
-        return
-    assert landed == len(ids(con)) + len(unreadable(con)) == count_records(file, CsvFormat())
-    with open_json(file) as records:
-        kept = "".join(text for chunk in records.chunks() for _, text, _ in chunk.texts())
-    text = content.decode("utf-8-sig", "surrogateescape")
-    assert "".join(kept.split()) == "".join(text.split()), "not a character is lost"
-    result = clean(con, make_source(), "2026-01-05", [file])
-    assert result.landed == landed == result.good + result.quarantined
 
 
 def test_the_same_rows_in_json_and_in_csv_are_the_same_silver_rows(con: duckdb.DuckDBPyConnection, tmp_path: Path):
