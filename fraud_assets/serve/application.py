@@ -80,7 +80,10 @@ class Application:
         self._running = 0
         self._rows_left = float(limits.rows_per_second)
         self._filled_at = perf_counter()
+        self._disk = ThreadPoolExecutor(1, "disk")
         self._waiting: list[asyncio.Future[str]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._journal_problem = ""
         self.is_filled = False
         self._refunds_count = service.source.rules.refunds == "absolute"
@@ -94,10 +97,11 @@ class Application:
         metrics.gauge("fraud_ready", "1 where transactions are scored.", lambda: float(not self._problem()))
 
     def close(self) -> None:
-        """Make durable what is not, and end the thread."""
+        """Make durable what is not, and end the threads."""
         self._odd.shutdown()
+        self._disk.shutdown()
         self._reader.close()
-        self._commit_group()
+        self._commit_now()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -250,31 +254,61 @@ class Application:
     async def _durable(self) -> str:
         """Return once what was answered is durable; why it is not, else empty.
 
-        All requests that were read in one turn of the loop share one write and one sync.
+        All that is answered while the disk has one group is the next: they share one write and one sync.
         """
         loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._commit_group)
         self._waiting.append(loop.create_future())
-        return await self._waiting[-1]
+        waits = self._waiting[-1]
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_groups())
+        return await waits
 
-    def _commit_group(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        started, self._journal_problem = perf_counter(), ""
+    async def _commit_groups(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self.service.commit()
+            while self._waiting:
+                async with self._one_at_a_time:
+                    waiting, self._waiting = self._waiting, []
+                    started, problem = perf_counter(), None
+                    try:
+                        await loop.run_in_executor(self._disk, self.service.begin_commit())
+                    except OSError as error:
+                        problem = error
+                    self._end_commit(waiting, started, problem)
+                    if self.service.journal.is_full:
+                        self._commit_now()
+                        self.service.journal.seal()
+        finally:
+            self._committing = None
+
+    def _commit_now(self) -> None:
+        """Commit without another thread, nothing being appended meanwhile."""
+        waiting, self._waiting = self._waiting, []
+        started, problem = perf_counter(), None
+        try:
+            self.service.begin_commit()()
+        except OSError as error:
+            problem = error
+        self._end_commit(waiting, started, problem)
+
+    def _end_commit(self, waiting: Sequence[asyncio.Future[str]], started: float, problem: OSError | None) -> None:
+        self._journal_problem = ""
+        try:
+            self.service.end_commit(problem)
         except NotReadyError as error:
             self._journal_problem = str(error)
             _LOG.error("%s", error)
+            waiting, self._waiting = [*waiting, *self._waiting], []  # what came since is lost, too
         self._metrics.commits.observe(perf_counter() - started)
         for one in waiting:
             if not one.done():
                 one.set_result(self._journal_problem)
 
-    def seal(self) -> None:
+    async def seal(self) -> None:
         """Let what was accepted so far land."""
-        self._commit_group()
-        self.service.journal.seal()
+        async with self._one_at_a_time:
+            self._commit_now()
+            self.service.journal.seal()
 
     # Everything else
 

@@ -6,8 +6,9 @@ state is its name: `<number>.open`, `.sealed`, `.landed`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Self
 from zlib import crc32
@@ -59,7 +60,10 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class Journal:
-    """The journal that this process writes. Everything appended before a `commit` is one group: all durable or none."""
+    """The journal that this process writes. Everything appended before a `commit` is one group: all durable or none.
+
+    Belongs to one thread, but for what `begin_commit` returns.
+    """
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self._folder = folder
@@ -78,6 +82,8 @@ class Journal:
         self._group: list[bytes] = []
         self._group_size = 0
         self._unsent: dict[int, bytes] = {}
+        self._writing_size = 0
+        self._writing: dict[int, bytes] = {}
         self._latest: dict[int, int] = {}
 
     def __enter__(self) -> Self:
@@ -92,7 +98,7 @@ class Journal:
         if self._file is None:
             self._begin()
         line = _encode(entry)
-        place = self._number << _OFFSET_BITS | self._size + self._group_size
+        place = self._number << _OFFSET_BITS | self._size + self._writing_size + self._group_size
         self._group.append(b"%08x %b\n" % (crc32(line), line))
         self._group_size += len(self._group[-1])
         self._unsent[place] = bytes(entry.answer)
@@ -105,30 +111,59 @@ class Journal:
         Raises:
             JournalError: Nothing of the group is; the journal is as it was before.
         """
-        group, size = b"".join(self._group), self._group_size
-        self._group, self._group_size, self._unsent = [], 0, {}
-        if not group:
-            return
-        assert self._file is not None
+        write, problem = self.begin_commit(), None
         try:
-            written = 0
-            while written < size:
-                written += os.write(self._file, group[written:])
-            if self._durable:
-                os.fdatasync(self._file)
+            write()
         except OSError as error:
-            self._give_up(error)
+            problem = error
+        self.end_commit(problem)
+
+    def begin_commit(self) -> Callable[[], None]:
+        """Return what writes the group, which raises OSError; any thread may call it, and `end_commit` must follow.
+
+        What is appended meanwhile is the next group: it shares the fate of this one where that fails.
+        """
+        group = b"".join(self._group)
+        self._writing, self._writing_size = self._unsent, self._group_size
+        self._group, self._group_size, self._unsent = [], 0, {}
+        return partial(self._write, self._file, group)
+
+    def _write(self, file: int | None, group: bytes) -> None:
+        if file is None or not group:
+            return
+        written = 0
+        while written < len(group):
+            written += os.write(file, group[written:])
+        if self._durable:
+            os.fdatasync(file)
+
+    def end_commit(self, problem: OSError | None) -> None:
+        """Take note of how the writing of the group ended.
+
+        Raises:
+            JournalError: It failed: nothing of it is durable, nor what was appended since.
+        """
+        size, self._writing, self._writing_size = self._writing_size, {}, 0
+        if problem is not None:
+            self._give_up(problem)
         self._size += size
-        if self._size > _LARGEST:
-            self.seal()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the segment should be sealed, whatever the interval."""
+        return self._size > _LARGEST
 
     def seal(self) -> None:
-        """End the segment, so that it lands; the next entry begins another one. Without entries nothing happens."""
+        """End the segment, so that it lands; the next entry begins another one. Without entries nothing happens.
+
+        Nothing may be appended that is not committed.
+        """
         if self._file is not None:
             os.close(self._file)
             self._file = None
             path = self._folder / _name(self._number, "open")
             path.rename(path.with_suffix(".sealed")) if self._size else path.unlink()
+            self._size = 0
 
     def forget(self, before_us: int) -> None:
         """Delete the sealed segments of this process in which every transaction is earlier."""
@@ -139,8 +174,9 @@ class Journal:
 
     def answer(self, place: int) -> bytes:
         """Return the answer that was given at a place, as it was sent."""
-        if place in self._unsent:
-            return self._unsent[place]
+        for waiting in (self._unsent, self._writing):
+            if place in waiting:
+                return waiting[place]
         number, offset = place >> _OFFSET_BITS, place & 2**_OFFSET_BITS - 1
         for state in ("open", "sealed", "landed"):  # in the order of time: it may be renamed meanwhile
             with suppress(FileNotFoundError), (self._folder / _name(number, state)).open("rb") as segment:
@@ -157,10 +193,10 @@ class Journal:
                 sync_folder(self._folder)
         except OSError as error:
             raise JournalError(f"{self._folder} cannot be written: {error.strerror}.") from error
-        self._size = 0
 
     def _give_up(self, error: OSError) -> None:
         assert self._file is not None
+        self._group, self._group_size, self._unsent = [], 0, {}
         # After a failed sync nobody knows what the disk holds of these bytes: the next group begins another segment.
         with suppress(OSError):
             os.ftruncate(self._file, self._size)

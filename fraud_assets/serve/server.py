@@ -44,6 +44,9 @@ KEEP_ALIVE_SECONDS: Final = 75
 _ROWS_AT_A_TIME: Final = 5_000
 """Of those that landed before, between two looks at the network."""
 
+_SWITCH_SECONDS: Final = 1e-4
+"""So long the thread that writes waits for the one that answers, at most; Python's own five milliseconds are ages."""
+
 _COLLECTION_SECONDS: Final = 600
 """Between two looks for cycles in all memory: with 100,000 cards one stops every answer for 70 to 300 ms."""
 
@@ -106,6 +109,7 @@ class Server:
             )
             scorer.warm()
             attribution.warm()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(app, folder))
 
@@ -131,7 +135,7 @@ class Server:
         try:
             await server.serve()
         finally:
-            app.seal()
+            await app.seal()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -139,7 +143,7 @@ class Server:
     async def _seal(self, app: Application) -> None:
         while True:
             await asyncio.sleep(self.settings.serve_landing_seconds)
-            app.seal()
+            await app.seal()
             if not self.land and (since := app.service.windows.kept_since) is not None:
                 app.service.journal.forget(since)
 

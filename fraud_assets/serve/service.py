@@ -88,6 +88,8 @@ class Service:
     model: Model | None = None
     _group: list[tuple[Transaction, bool]] = field(default_factory=list)
     """What was answered since the last commit, and whether it was new: durable together, or taken back together."""
+    _writing: list[tuple[Transaction, bool]] = field(default_factory=list)
+    """The group before, while its commit has begun and not ended."""
 
     @classmethod
     def of(cls, source: Source, journal: Journal, *, lateness: timedelta, now_us: Callable[[], int]) -> "Service":
@@ -105,7 +107,7 @@ class Service:
         return math.inf if end is None else _midnight_us(end)
 
     def score(self, records: Sequence[Record]) -> list[bytes]:
-        """Return the answers to the transactions of one request; they count once `commit` returned.
+        """Return the answers to the transactions of one request; they count once they are committed.
 
         All of a request is known before its first transaction is scored, so the order within it changes nothing.
 
@@ -139,18 +141,28 @@ class Service:
             for record, place in zip(records, places, strict=True)
         ]
 
-    def commit(self) -> None:
-        """Make what was answered since the last commit durable.
+    def begin_commit(self) -> Callable[[], None]:
+        """Return what makes durable all that was answered since the last commit; it raises OSError.
+
+        Any thread may call it, and `end_commit` must follow. Requests may be scored meanwhile: they are the next group.
+        """
+        self._writing, self._group = self._group, []
+        return self.journal.begin_commit()
+
+    def end_commit(self, problem: OSError | None) -> None:
+        """Take note of how it ended.
 
         Raises:
-            NotReadyError: It is not, and none of it is known any more.
+            NotReadyError: It failed, and neither it nor what was answered since is known any more: that saw it.
         """
         try:
-            self.journal.commit()
+            self.journal.end_commit(problem)
         except JournalError as error:
+            self._group = self._writing + self._group
             self._take_back()
             raise NotReadyError(str(error)) from error
-        self._group.clear()
+        finally:
+            self._writing = []
 
     def _take_back(self) -> None:
         for transaction, is_new in self._group:

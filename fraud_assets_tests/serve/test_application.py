@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.serve.journal import JournalError
+from fraud_assets.serve.journal import entries, segments
 from fraud_assets.serve.service import Service
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets_tests.depth import cases
@@ -116,23 +118,86 @@ def test_a_raw_record_and_its_canonical_twin_have_one_answer(make_client: MakeCl
     assert client.post(transaction()) == (200, answer)
 
 
-def test_a_disk_that_refuses_is_said_and_nothing_of_the_group_is_known(
+class Disk:
+    """A disk that takes its time: the next sync waits until `goes_on` is set, and fails if `problem` says so."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.has_begun, self.goes_on = threading.Event(), threading.Event()
+        self.problem: OSError | None = None
+        self._sync = os.fdatasync
+        patch.setattr(os, "fdatasync", self)
+
+    def __call__(self, file: int) -> None:
+        self.has_begun.set()
+        assert self.goes_on.wait(20)
+        problem, self.problem = self.problem, None
+        if problem:
+            raise problem
+        self._sync(file)
+
+
+async def post_while_the_disk_has_a_group(
+    client: Client, disk: Disk, first: list[Any], then: list[Any], *, seal: bool
+) -> list[tuple[int, Any]]:
+    before = [asyncio.create_task(client.call("POST", "/score", body, {})) for body in first]
+    await asyncio.to_thread(disk.has_begun.wait)
+    after = [asyncio.create_task(client.call("POST", "/score", body, {})) for body in then]
+    seals = [asyncio.create_task(client.application.seal())] if seal else []
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in (*before, *after, *seals)), "nobody is answered before the disk has it"
+    disk.goes_on.set()
+    answers = [(status, json.loads(body)) for status, body in await asyncio.gather(*before, *after)]
+    await asyncio.gather(*seals)
+    return answers
+
+
+def test_a_disk_that_refuses_is_said_and_nothing_is_known_of_the_group_nor_of_what_saw_it(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ):
     client = make_client()
-    client.post(transaction())
-    service = client.application.service
+    [_, known] = client.posts([transaction(), transaction(TransactionID="T0")])
+    [t2, t3, t4] = [transaction(TransactionID=name) for name in ("T2", "T3", "T4")]
+    with monkeypatch.context() as patch:
+        disk = Disk(patch)
+        disk.problem = OSError(28, "No space left on device")
+        failed = asyncio.run(post_while_the_disk_has_a_group(client, disk, [t2, t3], [t4, t2], seal=True))
+    assert [reasons(answer) for answer in failed] == [(503, ["not_durable"])] * 4
+    assert "No space left" in failed[0][1]["errors"][0]["message"]
+    assert client.application.service.windows.rows == 2
+    _, answer = client.post(t4)
+    assert answer["txn_count_5min"] == 3
+    assert client.post(transaction(TransactionID="T0")) == known
 
-    def full() -> None:
-        raise JournalError("The journal cannot be written: No space left on device.")
+
+def test_what_is_answered_while_the_disk_has_a_group_is_the_next_one_and_a_seal_waits_for_both(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+):
+    client = make_client()
+    rows = [transaction(TransactionID=f"T{n}") for n in range(4)]
+    with monkeypatch.context() as patch:
+        then = [*rows[1:], rows[0]]
+        answers = asyncio.run(post_while_the_disk_has_a_group(client, Disk(patch), rows[:1], then, seal=True))
+    assert [status for status, _ in answers] == [200] * 5
+    assert [body["txn_count_5min"] for _, body in answers] == [1, 2, 3, 4, 1]
+    journal = client.application.service.journal
+    [sealed] = segments(journal._folder)
+    assert sealed.suffix == ".sealed"
+    assert [entry.id for _, entry in entries(sealed)] == ["T0", "T1", "T2", "T3"]
+    assert client.posts(rows) == answers[:4]
+
+
+def test_a_segment_that_is_full_is_sealed_with_all_that_was_answered_meanwhile(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fraud_assets.serve.journal._LARGEST", 1)
+    client = make_client()
+    rows = [transaction(TransactionID=f"T{n}") for n in range(4)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.journal, "commit", full)
-        answers = client.posts([transaction(TransactionID=name) for name in ("T2", "T3")])
-    assert [reasons(answer) for answer in answers] == [(503, ["not_durable"])] * 2
-    service.journal._group, service.journal._group_size = [], 0
-    _, answer = client.post(transaction(TransactionID="T4"))
-    assert answer["txn_count_5min"] == 2
+        answers = asyncio.run(post_while_the_disk_has_a_group(client, Disk(patch), rows[:2], rows[2:], seal=False))
+    [sealed] = segments(client.application.service.journal._folder)
+    assert [entry.id for _, entry in entries(sealed)] == ["T0", "T1", "T2", "T3"]
+    assert client.posts(rows) == answers
 
 
 def test_without_a_model_or_before_the_window_is_filled_nothing_is_scored(make_client: MakeClient):
