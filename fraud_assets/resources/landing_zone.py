@@ -267,7 +267,7 @@ class LandingZone(dg.ConfigurableResource):
 
     def _why_no_partition(self, name: str) -> str | None:
         """Say why what lies in landing is neither labels, reviews nor a partition that can be built now, or None."""
-        if not os.path.isdir(f"{self.folder}/{name}"):
+        if not (self.folder / name).is_dir():
             return "is in no partition's folder; `fraud-assets land FILE` splits a file into partitions"
         return None if name in (LABELS_FOLDER, REVIEWS_FOLDER) else self._why_no_key(name)
 
