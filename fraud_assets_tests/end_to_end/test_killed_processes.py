@@ -21,14 +21,13 @@ import pytest
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.staleness import STAGES
 from fraud_assets_tests.automation.test_sensors import run_requested
-from fraud_assets_tests.depth import full_only
+from fraud_assets_tests.depth import KILLS, full_only
 from fraud_assets_tests.end_to_end.servers import wait_until
 from fraud_assets_tests.end_to_end.shell import ROOT
 from fraud_assets_tests.end_to_end.test_killed_runs import DAYS, difference, happen, rebuild
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 
-KILLS = {"the daemon's tree": 2, "a run": 2, "a command": 1}
-"""How often each is killed, where nobody asks for more: FRAUD_TEST_KILLS=5 multiplies them."""
+KILLED = {"the daemon's tree": 2 * KILLS, "a run": 2 * KILLS, "a command": KILLS}
 
 
 class Processes:
@@ -117,8 +116,7 @@ def settled(processes: Processes) -> bool:
 @full_only("kills real processes")
 def test_whatever_processes_die_everything_is_done_once(processes: Processes, tmp_path: Path) -> None:
     platform, chance = processes.platform, random.Random(0)
-    often = int(os.environ.get("FRAUD_TEST_KILLS", "1"))
-    kills = [what for what, number in KILLS.items() for _ in range(number * often)]
+    kills = [what for what, number in KILLED.items() for _ in range(number)]
     chance.shuffle(kills)
     for number, what in enumerate(kills):
         happen(platform, chance)

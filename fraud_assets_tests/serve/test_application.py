@@ -119,21 +119,21 @@ def test_a_raw_record_and_its_canonical_twin_have_one_answer(make_client: MakeCl
 
 
 class Disk:
-    """A disk that takes its time: the next sync waits until `goes_on` is set, and fails if `problem` says so."""
+    """A disk that takes its time: it writes once `goes_on` is set, and refuses once if `problem` says so."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.has_begun, self.goes_on = threading.Event(), threading.Event()
         self.problem: OSError | None = None
-        self._sync = os.fdatasync
-        patch.setattr(os, "fdatasync", self)
+        self._write = os.write
+        patch.setattr(os, "write", self)
 
-    def __call__(self, file: int) -> None:
+    def __call__(self, file: int, content: bytes) -> int:
         self.has_begun.set()
         assert self.goes_on.wait(20)
         problem, self.problem = self.problem, None
         if problem:
             raise problem
-        self._sync(file)
+        return self._write(file, content)
 
 
 async def post_while_the_disk_has_a_group(
@@ -160,29 +160,35 @@ def test_a_disk_that_refuses_is_said_and_nothing_is_known_of_the_group_nor_of_wh
     with monkeypatch.context() as patch:
         disk = Disk(patch)
         disk.problem = OSError(28, "No space left on device")
-        failed = asyncio.run(post_while_the_disk_has_a_group(client, disk, [t2, t3], [t4, t2], seal=True))
+        failed = asyncio.run(post_while_the_disk_has_a_group(client, disk, [t2, t3], [t4, t2], seal=False))
     assert [reasons(answer) for answer in failed] == [(503, ["not_durable"])] * 4
     assert "No space left" in failed[0][1]["errors"][0]["message"]
     assert client.application.service.windows.rows == 2
     _, answer = client.post(t4)
     assert answer["txn_count_5min"] == 3
     assert client.post(transaction(TransactionID="T0")) == known
+    assert durable(client) == ["T1", "T0", "T4"]
 
 
+def durable(client: Client) -> list[str]:
+    folder = client.application.service.journal._folder
+    return [entry.id for segment in segments(folder) for _, entry in entries(segment)]
+
+
+@pytest.mark.parametrize("seal", [True, False])
 def test_what_is_answered_while_the_disk_has_a_group_is_the_next_one_and_a_seal_waits_for_both(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, seal: bool
 ):
     client = make_client()
     rows = [transaction(TransactionID=f"T{n}") for n in range(4)]
     with monkeypatch.context() as patch:
         then = [*rows[1:], rows[0]]
-        answers = asyncio.run(post_while_the_disk_has_a_group(client, Disk(patch), rows[:1], then, seal=True))
+        answers = asyncio.run(post_while_the_disk_has_a_group(client, Disk(patch), rows[:1], then, seal=seal))
     assert [status for status, _ in answers] == [200] * 5
     assert [body["txn_count_5min"] for _, body in answers] == [1, 2, 3, 4, 1]
-    journal = client.application.service.journal
-    [sealed] = segments(journal._folder)
-    assert sealed.suffix == ".sealed"
-    assert [entry.id for _, entry in entries(sealed)] == ["T0", "T1", "T2", "T3"]
+    [segment] = segments(client.application.service.journal._folder)
+    assert segment.suffix == (".sealed" if seal else ".open")
+    assert durable(client) == ["T0", "T1", "T2", "T3"]
     assert client.posts(rows) == answers[:4]
 
 
@@ -195,8 +201,9 @@ def test_a_segment_that_is_full_is_sealed_with_all_that_was_answered_meanwhile(
 
     with monkeypatch.context() as patch:
         answers = asyncio.run(post_while_the_disk_has_a_group(client, Disk(patch), rows[:2], rows[2:], seal=False))
-    [sealed] = segments(client.application.service.journal._folder)
-    assert [entry.id for _, entry in entries(sealed)] == ["T0", "T1", "T2", "T3"]
+    [segment] = segments(client.application.service.journal._folder)
+    assert segment.suffix == ".sealed"
+    assert durable(client) == ["T0", "T1", "T2", "T3"]
     assert client.posts(rows) == answers
 
 
