@@ -26,8 +26,14 @@ def row(**changes: str) -> str:
     return ",".join((dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | changes).values())
 
 
+_SOURCES: dict[str, Source] = {}
+
+
 def make_source(**changes: Any) -> Source:
-    """Return the feed's source; a keyword replaces that section of the file."""
+    """Return the feed's source; a keyword replaces that section of the file.
+
+    Each is made once: a source looks at its expressions once, and that takes longer than most tests.
+    """
     sections = {
         "name": "small",
         "partitions": {"grain": "daily", "start": "2026-01-01"},
@@ -43,7 +49,10 @@ def make_source(**changes: Any) -> Source:
         },
         "features": {"high_value_amount": 500.0},
     }
-    return Source.model_validate(sections | changes)
+    text = repr(sections | changes)
+    if text not in _SOURCES:
+        _SOURCES[text] = Source.model_validate(sections | changes)
+    return _SOURCES[text]
 
 
 def write_bytes(folder: Path, content: bytes, name: str = "feed.csv") -> RawFile:
