@@ -1,6 +1,6 @@
 """How many cases a test runs: few by default, all of them with FRAUD_TEST_DEPTH=full (`make verify`).
 
-FRAUD_TEST_KILLS=10 multiplies how often real processes are killed, for who has the hours.
+FRAUD_TEST_MORE=10 multiplies what takes minutes each, for who has hours: kills of real processes, Spark's histories.
 """
 
 import os
@@ -8,7 +8,7 @@ import os
 import pytest
 
 FULL = os.environ.get("FRAUD_TEST_DEPTH") == "full"
-KILLS = int(os.environ.get("FRAUD_TEST_KILLS", "1"))
+MORE = int(os.environ.get("FRAUD_TEST_MORE", "1"))
 
 
 def cases(quick: int, full: int) -> int:

@@ -21,13 +21,13 @@ import pytest
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.staleness import STAGES
 from fraud_assets_tests.automation.test_sensors import run_requested
-from fraud_assets_tests.depth import KILLS, full_only
+from fraud_assets_tests.depth import MORE, full_only
 from fraud_assets_tests.end_to_end.servers import wait_until
 from fraud_assets_tests.end_to_end.shell import ROOT
 from fraud_assets_tests.end_to_end.test_killed_runs import DAYS, difference, happen, rebuild
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 
-KILLED = {"the daemon's tree": 2 * KILLS, "a run": 2 * KILLS, "a command": KILLS}
+KILLED = {"the daemon's tree": 2 * MORE, "a run": 2 * MORE, "a command": MORE}
 
 
 class Processes:

@@ -33,7 +33,7 @@ from fraud_assets.silver.cleaning import clean
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.simulator.writing import write_day
-from fraud_assets_tests.depth import KILLS, cases, full_only
+from fraud_assets_tests.depth import MORE, cases, full_only
 from fraud_assets_tests.end_to_end.browser import CHROMIUM, open_browser
 from fraud_assets_tests.end_to_end.servers import a_free_port
 from fraud_assets_tests.end_to_end.shell import ROOT
@@ -306,7 +306,7 @@ def test_every_acknowledged_transaction_lands_once_however_often_the_service_is_
     server = Server(scored_platform.data_dir, environment={"FRAUD_SERVE_LANDING_SECONDS": "0.3"})
     load, drawn = Load(server), random.Random(0)
     try:
-        for _ in range(KILLS * cases(1, 5)):
+        for _ in range(MORE * cases(1, 5)):
             server.start()
             with load.running():
                 time.sleep(drawn.uniform(0.1, 2.0))

@@ -4,6 +4,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,8 +24,11 @@ from fraud_assets.resources.tables import PREDICTIONS, RAW_TRANSACTIONS, SILVER_
 from fraud_assets.spark.jobs import SparkJobError, SparkJobs, summary
 from fraud_assets.spark.producer import Producer
 from fraud_assets.spark.silver import build_with_spark
+from fraud_assets_tests.depth import MORE
+from fraud_assets_tests.end_to_end.servers import wait_until
 from fraud_assets_tests.platform import TestPlatform
 from fraud_assets_tests.spark import slow
+from fraud_assets_tests.spark.conftest import require_cluster
 from fraud_assets_tests.spark.feeds import SmallFeed, differences
 from fraud_assets_tests.spark.test_silver import built_here
 
@@ -34,7 +39,7 @@ def built_by_spark(session: Any, lake: Lake, feed: SmallFeed, keys: list[str], *
     return {key: str(error) for key, error in made.refused.items()}
 
 
-@pytest.mark.parametrize("seed", range(100, 106))
+@pytest.mark.parametrize("seed", range(100, 100 + 6 * MORE))
 def test_a_history_gives_the_same_rows_reasons_and_versions(session: Any, seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     feed = SmallFeed(tmp_path / "feed", chance)
@@ -210,3 +215,24 @@ def test_a_task_that_fails_names_the_reason_and_leaves_every_table_as_it_was(
     assert scores(scored_platform).equals(before)
     list(Producer(scored_platform.platform, SparkJobs(session)).do_due())
     assert not scores(scored_platform).equals(before)
+
+
+def test_a_driver_that_is_killed_before_its_commit_leaves_the_old_versions_and_the_next_does_it_all(
+    scored_platform: TestPlatform, unmade: TestPlatform
+) -> None:
+    require_cluster()
+    master = {"FRAUD_DATA_DIR": str(unmade.data_dir), "FRAUD_SPARK_MASTER": "local-cluster[1,1,1024]"}
+    command = [str(Path(sys.prefix) / "bin" / "fraud-assets"), "spark", "run"]
+    log, written = unmade.data_dir.parent / "spark.log", Path(unmade.lake.location(SILVER_TRANSACTIONS))
+    with log.open("w") as out:
+        driver = subprocess.Popen(command, env={**os.environ, **master}, stdout=out, stderr=out)
+    # Executors have begun to write the files of the new version.
+    wait_until(lambda: any(written.rglob("*.parquet")), "files of Silver", log=log, pause=0.05)
+    driver.kill()
+    driver.wait()
+
+    assert unmade.lake.paths(SILVER_TRANSACTIONS) == {}
+    assert [item.stage for item in unmade.plan().due] == ["silver"]
+    subprocess.run(command, env={**os.environ, **master}, check=True, capture_output=True)
+    assert differences(scored_platform.lake, unmade.lake) == []
+    assert scores(unmade).equals(scores(scored_platform))

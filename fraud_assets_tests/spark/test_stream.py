@@ -14,13 +14,14 @@ import pytest
 
 from fraud_assets.resources.tables import PREDICTIONS
 from fraud_assets.spark.stream import ResetRefusedError, checkpoint_of, last_batch, reset
+from fraud_assets_tests.depth import MORE
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 from fraud_assets_tests.spark.conftest import require_cluster
 from fraud_assets_tests.spark.feeds import differences
 from fraud_assets_tests.spark.test_cluster import scores
 
-BATCHES = 8
-KILLS = 1
+BATCHES = 8 * MORE
+KILLS = MORE
 
 
 def stream(platform: TestPlatform, *options: str) -> subprocess.Popen[str]:
