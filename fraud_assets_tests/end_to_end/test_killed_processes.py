@@ -27,7 +27,7 @@ from fraud_assets_tests.end_to_end.shell import ROOT
 from fraud_assets_tests.end_to_end.test_killed_runs import DAYS, difference, happen, rebuild
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 
-KILLED = {"the daemon's tree": 2 * MORE, "a run": 2 * MORE, "a command": MORE}
+KILLED = {"the daemon's tree": MORE, "a run": MORE, "a command": MORE}
 
 
 class Processes:
