@@ -368,8 +368,12 @@ def test_what_changes_a_cause_is_what_made_it_due() -> None:
         ({"alerts": {"2026-01-05": alerts(model_version="0")}}, ["its scores changed"]),
         ({"alerts_per_day": 50}, ["alerts per day changed from 100 to 50"]),
         ({"alerts": {}, "gold": {}}, []),
+        (
+            {"silver": {"2026-01-05": silver(rows=0)}, "gold": {}, "alerts": {"2026-01-05": alerts()}},
+            ["its scores are gone"],
+        ),
     ],
-    ids=["scored", "corrected", "another version", "another number a day", "not scored"],
+    ids=["scored", "corrected", "another version", "another number a day", "not scored", "no rows any more"],
 )
 def test_a_list_of_alerts_is_due_when_its_scores_or_its_length_changed(
     changes: dict[str, Any], expected: list[str]

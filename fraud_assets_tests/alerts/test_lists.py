@@ -186,6 +186,9 @@ def test_what_was_shown_and_is_no_alert_any_more_is_withdrawn_with_the_reason(sc
     assert set(why.values()) == {"its score lies below the threshold now"}
     again = listed(scorer, [*USUAL, *corrected, LARGE], before=second)
     assert again.withdrawn.equals(second.withdrawn)
+    # A run that died after it had written what it withdrew, and before the list, is repeated.
+    repeated = listed(scorer, [*USUAL, *corrected, LARGE], before=replace(second, alerts=first.alerts))
+    assert repeated.withdrawn.equals(second.withdrawn)
     back = listed(scorer, [*USUAL, *BURST, LARGE], before=again)
     assert len(back.withdrawn) == 0
 
