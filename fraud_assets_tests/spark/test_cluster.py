@@ -232,7 +232,7 @@ def test_a_driver_that_is_killed_before_its_commit_leaves_the_old_versions_and_t
     driver.wait()
 
     assert unmade.lake.paths(SILVER_TRANSACTIONS) == {}
-    assert {item.stage for item in unmade.plan().due} == {"silver"}
+    assert "silver" in {item.stage for item in unmade.plan().due}
     subprocess.run(command, env={**os.environ, **master}, check=True, capture_output=True)
     assert differences(scored_platform.lake, unmade.lake) == []
     assert scores(unmade).equals(scores(scored_platform))
