@@ -300,9 +300,10 @@ class Application:
         self._end_commit(group.waiting, group.started, problem)
         if self._seals or self.service.journal.is_full:
             self._seal_now()
-            for one in self._seals:
-                one.set_result(None)
-            self._seals = []
+            seals, self._seals = self._seals, []
+            for one in seals:
+                if not one.done():
+                    one.set_result(None)
         self._begin_group(group.loop)
 
     def _commit_now(self) -> None:
