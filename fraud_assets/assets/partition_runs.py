@@ -122,7 +122,7 @@ def materialize_slices(
         for key, error in bad.items():
             context.log.error(f"{done} {key}: {error}")
         if good:  # one line a slice: each is a row of Dagster's, and of tiny partitions there are thousands
-            first, *_, last = [*good, *good]
+            first, last = min(good), max(good)
             which = first if first == last else f"{len(good)} partitions, {first} to {last}"
             context.log.info(f"{done} {which}: {sum(one.rows for one in good.values()):,} rows")
 

@@ -75,7 +75,7 @@ class _Group:
     loop: asyncio.AbstractEventLoop
     waiting: list[asyncio.Future[str]]
     started: float
-    write: Callable[[], None]
+    write: Callable[[], OSError | None]
 
 
 class Application:
@@ -288,12 +288,7 @@ class Application:
     def _write_groups(self) -> None:
         """What the thread does. A pool of one, with its futures, takes longer than the disk does."""
         while (group := self._groups.get()) is not None:
-            problem = None
-            try:
-                group.write()
-            except OSError as error:
-                problem = error
-            group.loop.call_soon_threadsafe(self._end_group, group, problem)
+            group.loop.call_soon_threadsafe(self._end_group, group, group.write())
 
     def _end_group(self, group: "_Group", problem: OSError | None) -> None:
         self._is_writing = False
@@ -309,12 +304,8 @@ class Application:
     def _commit_now(self) -> None:
         """Commit without another thread, nothing being appended meanwhile."""
         waiting, self._waiting = self._waiting, []
-        started, problem = perf_counter(), None
-        try:
-            self.service.begin_commit()()
-        except OSError as error:
-            problem = error
-        self._end_commit(waiting, started, problem)
+        started, write = perf_counter(), self.service.begin_commit()
+        self._end_commit(waiting, started, write())
 
     def _end_commit(self, waiting: Sequence[asyncio.Future[str]], started: float, problem: OSError | None) -> None:
         self._journal_problem = ""

@@ -60,7 +60,7 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class Journal:
-    """The journal that this process writes. Everything appended before a `commit` is one group: all durable or none.
+    """The journal that this process writes. What is appended before a commit begins is one group: all durable or none.
 
     Belongs to one thread, but for what `begin_commit` returns.
     """
@@ -105,21 +105,8 @@ class Journal:
         self._latest[self._number] = max(entry.time_us, self._latest.get(self._number, entry.time_us))
         return place
 
-    def commit(self) -> None:
-        """Make the group durable.
-
-        Raises:
-            JournalError: Nothing of the group is; the journal is as it was before.
-        """
-        write, problem = self.begin_commit(), None
-        try:
-            write()
-        except OSError as error:
-            problem = error
-        self.end_commit(problem)
-
-    def begin_commit(self) -> Callable[[], None]:
-        """Return what writes the group, which raises OSError; any thread may call it, and `end_commit` must follow.
+    def begin_commit(self) -> Callable[[], OSError | None]:
+        """Return what makes the group durable, and says why it could not; any thread may call it, then `end_commit`.
 
         What is appended meanwhile is the next group: it shares the fate of this one where that fails.
         """
@@ -128,14 +115,18 @@ class Journal:
         self._group, self._group_size, self._unsent = [], 0, {}
         return partial(self._write, self._file, group)
 
-    def _write(self, file: int | None, group: bytes) -> None:
+    def _write(self, file: int | None, group: bytes) -> OSError | None:
         if file is None or not group:
-            return
-        written = 0
-        while written < len(group):
-            written += os.write(file, group[written:])
-        if self._durable:
-            os.fdatasync(file)
+            return None
+        try:
+            written = 0
+            while written < len(group):
+                written += os.write(file, group[written:])
+            if self._durable:
+                os.fdatasync(file)
+        except OSError as error:
+            return error
+        return None
 
     def end_commit(self, problem: OSError | None) -> None:
         """Take note of how the writing of the group ended.

@@ -45,7 +45,7 @@ _ROWS_AT_A_TIME: Final = 5_000
 """Of those that landed before, between two looks at the network."""
 
 _SWITCH_SECONDS: Final = 1e-4
-"""So long the thread that writes waits for the one that answers, at most; Python's own five milliseconds are ages."""
+"""About so long the thread that writes waits for the one that answers; Python's own five milliseconds are ages."""
 
 _COLLECTION_SECONDS: Final = 600
 """Between two looks for cycles in all memory: with 100,000 cards one stops every answer for 70 to 300 ms."""

@@ -141,10 +141,10 @@ class Service:
             for record, place in zip(records, places, strict=True)
         ]
 
-    def begin_commit(self) -> Callable[[], None]:
-        """Return what makes durable all that was answered since the last commit; it raises OSError.
+    def begin_commit(self) -> Callable[[], OSError | None]:
+        """Return what makes durable all that was answered since the last commit, and says why it could not.
 
-        Any thread may call it, and `end_commit` must follow. Requests may be scored meanwhile: they are the next group.
+        Any thread may call it; then `end_commit` must follow. Requests are scored meanwhile: they are the next group.
         """
         self._writing, self._group = self._group, []
         return self.journal.begin_commit()

@@ -45,6 +45,10 @@ def journal(folder: Path) -> Iterator[Journal]:
         yield journal
 
 
+def commit(journal: Journal) -> None:
+    journal.end_commit(journal.begin_commit()())
+
+
 def ids(folder: Path) -> list[str]:
     return [found.id for segment in segments(folder) for _, found in entries(segment)]
 
@@ -57,7 +61,7 @@ def landed(landing: Path) -> dict[str, list[str]]:
 def test_an_answer_is_found_before_and_after_it_is_durable_sealed_and_landed(folder: Path, journal: Journal):
     places = [journal.append(entry(name)) for name in "ab"]
     assert [journal.answer(place) for place in places] == [b'{"to":"a"}', b'{"to":"b"}']
-    journal.commit()
+    commit(journal)
     assert [journal.answer(place) for place in places] == [b'{"to":"a"}', b'{"to":"b"}']
     journal.seal()
     assert journal.answer(places[1]) == b'{"to":"b"}'
@@ -67,7 +71,7 @@ def test_an_answer_is_found_before_and_after_it_is_durable_sealed_and_landed(fol
 
 def test_what_was_not_committed_is_not_there(folder: Path, journal: Journal):
     journal.append(entry("a"))
-    journal.commit()
+    commit(journal)
     journal.append(entry("b"))
     assert ids(folder) == ["a"]
 
@@ -82,7 +86,7 @@ def test_of_a_file_that_ends_anywhere_exactly_the_whole_entries_count(
         ends = [0]
         for name in names:
             journal.append(entry(name))
-            journal.commit()
+            commit(journal)
             ends.append(segments(folder)[0].stat().st_size)
     [segment] = segments(folder)
     os.truncate(segment, min(cut, ends[-1]))
@@ -91,7 +95,7 @@ def test_of_a_file_that_ends_anywhere_exactly_the_whole_entries_count(
 
 def test_a_group_that_the_disk_refuses_leaves_nothing(folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch):
     journal.append(entry("a"))
-    journal.commit()
+    commit(journal)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -100,9 +104,9 @@ def test_a_group_that_the_disk_refuses_leaves_nothing(folder: Path, journal: Jou
         patch.setattr(os, "fdatasync", full)
         journal.append(entry("b"))
         with pytest.raises(JournalError, match="No space left"):
-            journal.commit()
+            commit(journal)
     journal.append(entry("c"))
-    journal.commit()
+    commit(journal)
     assert ids(folder) == ["a", "c"]
 
 
@@ -115,12 +119,12 @@ def test_a_journal_has_one_writer(folder: Path, journal: Journal, monkeypatch: p
 def test_a_new_process_seals_what_the_one_before_left_open_and_begins_another_segment(folder: Path):
     first = Journal(folder, durable=True)
     first.append(entry("a"))
-    first.commit()
+    commit(first)
     first._lock.release()  # as the system does when a process dies
     with Journal(folder, durable=True) as second:
         assert [path.suffix for path in segments(folder)] == [".sealed"]
         second.append(entry("b"))
-        second.commit()
+        commit(second)
         assert [path.name for path in segments(folder)] == ["0000000001.sealed", "0000000002.open"]
     assert ids(folder) == ["a", "b"]
 
@@ -135,7 +139,7 @@ def test_each_transaction_lands_once_in_its_partition_however_often_landing_is_t
         entry("c"),
     ):
         journal.append(one)
-    journal.commit()
+    commit(journal)
     journal.seal()
     expected = {
         "2026-01-05/canonical.jsonl": ['{"TransactionID":"a"}', '{"TransactionID":"c"}'],
@@ -154,7 +158,7 @@ def test_each_transaction_lands_once_in_its_partition_however_often_landing_is_t
 
 def test_what_landed_is_kept_until_it_is_old(folder: Path, journal: Journal):
     journal.append(entry("a"))
-    journal.commit()
+    commit(journal)
     journal.seal()
     forget_landed(folder, lambda _: True)
     assert len(segments(folder, "sealed")) == 1
@@ -169,7 +173,7 @@ def test_a_journal_that_does_not_land_forgets_what_no_window_sees(folder: Path, 
     places = []
     for name, time in (("a", NOON), ("b", NOON + 10)):
         places.append(journal.append(entry(name, time_us=time)))
-        journal.commit()
+        commit(journal)
         journal.seal()
     journal.forget(NOON + 5)
     assert journal.answer(places[1]) == b'{"to":"b"}'

@@ -227,7 +227,7 @@ def test_a_driver_that_is_killed_before_its_commit_leaves_the_old_versions_and_t
     with log.open("w") as out:
         driver = subprocess.Popen(command, env={**os.environ, **master}, stdout=out, stderr=out)
     # Executors have begun to write the files of the new version.
-    wait_until(lambda: any(written.rglob("*.parquet")), "files of Silver", log=log, pause=0.05)
+    wait_until(lambda: any(written.rglob("*.parquet")), "files of Silver", log=log, pause=0.01)
     driver.kill()
     driver.wait()
 
