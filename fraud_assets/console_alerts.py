@@ -18,7 +18,7 @@ from fraud_assets.alerts.reviews import OUTCOMES, REVIEW_COLUMNS, read_decisions
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.tables import ALERT_LISTS, ALERTS, SILVER_TRANSACTIONS, WITHDRAWN_ALERTS
+from fraud_assets.resources.tables import ALERT_LISTS, ALERTS, REVIEW_SAMPLES, SILVER_TRANSACTIONS, WITHDRAWN_ALERTS
 
 _WIDTH: Final = 110
 """Characters of a line of reasons."""
@@ -34,17 +34,21 @@ _EXPORTED: Final = (
 """What a spreadsheet shows of an alert, before the empty columns of a decision."""
 
 
+_DRAWN: Final = "drawn at random from what is no alert"
+
+
 class NoAlertsError(FraudAssetsError):
     """There is no list of alerts of a day, or a file holds no decision; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class DayOfAlerts:
-    """The lists of a day's partitions, in order of time, and their alerts, in the order of work."""
+    """The lists of a day's partitions, in order of time, their alerts, in the order of work, and what was drawn."""
 
     day: str
     lists: Sequence[dict[str, Any]]
     alerts: Sequence[dict[str, Any]]
+    drawn: Sequence[dict[str, Any]]
     withdrawn: int
 
 
@@ -61,7 +65,8 @@ def read_day(lake: Lake, day: str) -> DayOfAlerts:
         raise NoAlertsError(f"There is no list of alerts of {day}. {there}.")
     alerts = sorted(lake.rows(ALERTS, keys=keys), key=lambda row: (row["partition_key"], row["rank"]))
     lists = sorted(lake.rows(ALERT_LISTS, keys=keys), key=lambda row: row["partition_key"])
-    return DayOfAlerts(day, lists, alerts, len(lake.rows(WITHDRAWN_ALERTS, keys=keys)))
+    drawn = sorted(lake.rows(REVIEW_SAMPLES, keys=keys), key=lambda row: (row["event_timestamp"], row["TransactionID"]))
+    return DayOfAlerts(day, lists, alerts, drawn, len(lake.rows(WITHDRAWN_ALERTS, keys=keys)))
 
 
 def show(day: DayOfAlerts) -> None:
@@ -87,6 +92,10 @@ def show(day: DayOfAlerts) -> None:
         click.echo(f"  ordered by version {version} of the ranker, whose reasons these are")
     for _, alerts in groupby(day.alerts, key=lambda row: (row["partition_key"], row["card_rank"])):
         _show_card(list(alerts))
+    if day.drawn:
+        click.echo(f"\n{len(day.drawn):,} {_DRAWN}: what they turn out to be says what the list misses")
+    for row in day.drawn:
+        _show_transaction(row, "")
 
 
 def _show_card(alerts: Sequence[dict[str, Any]]) -> None:
@@ -100,14 +109,18 @@ def _show_card(alerts: Sequence[dict[str, Any]]) -> None:
     for alert in alerts:
         share = alert["score_percentile"]
         rarity = "" if share is None or share >= 1 else f"1 in {min(1 / (1 - share), _RAREST):,.0f}"
-        click.echo(
-            f"  {alert['rank']:>3}  {alert['event_timestamp']:%H:%M:%S}  {alert['TransactionAmt']:>12,.2f}  "
-            f"{_printable(alert['ProductCD'])[:12]:<12}  {rarity:<11}  {_printable(alert['TransactionID'])}"
-        )
+        _show_transaction(alert, rarity)
         told = textwrap.fill(
             alert["ranker_reason"] or alert["reason"], _WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7
         )
         click.echo(told)
+
+
+def _show_transaction(row: dict[str, Any], rarity: str) -> None:
+    click.echo(
+        f"  {row.get('rank', ''):>3}  {row['event_timestamp']:%H:%M:%S}  {row['TransactionAmt']:>12,.2f}  "
+        f"{_printable(row['ProductCD'])[:12]:<12}  {rarity:<11}  {_printable(row['TransactionID'])}"
+    )
 
 
 def _printable(text: str) -> str:
@@ -116,19 +129,22 @@ def _printable(text: str) -> str:
 
 
 def write_csv(path: Path, day: DayOfAlerts) -> None:
-    """Write the alerts as CSV, with empty columns for decisions."""
+    """Write the alerts and what was drawn for review as CSV, with empty columns for decisions."""
     names = (*_EXPORTED, *REVIEW_COLUMNS)
     rows = [
-        alert | {"event_timestamp": alert["event_timestamp"].isoformat(sep=" ", timespec="seconds")}
-        for alert in day.alerts
+        row | {"event_timestamp": row["event_timestamp"].isoformat(sep=" ", timespec="seconds")} for row in _rows(day)
     ]
     spreadsheets.write_csv(path, names, spreadsheets.by_names(names, rows))
 
 
 def write_xlsx(path: Path, day: DayOfAlerts) -> None:
-    """Write the alerts as a workbook, with empty columns for decisions."""
+    """Write the alerts and what was drawn for review as a workbook, with empty columns for decisions."""
     names = (*_EXPORTED, *REVIEW_COLUMNS)
-    spreadsheets.write_xlsx(path, names, spreadsheets.by_names(names, day.alerts))
+    spreadsheets.write_xlsx(path, names, spreadsheets.by_names(names, _rows(day)))
+
+
+def _rows(day: DayOfAlerts) -> list[dict[str, Any]]:
+    return [*day.alerts, *(row | {"reason": _DRAWN} for row in day.drawn)]
 
 
 def take_reviews(file: Path, lake: Lake, landing_zone: LandingZone, *, reviewer: str) -> None:

@@ -91,6 +91,7 @@ def build_definitions(
             "ranker_registry": platform.ranker_registry,
             "mlflow": tracked_run,
             "alerts_per_day": settings.alerts_per_day,
+            "review_sample_per_day": settings.review_sample_per_day,
             "ranks_by_labels": settings.rank_by_labels,
             "label_delay_days": settings.label_delay_days,
             "spark": spark_options(settings),

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Where landing, tables and models lie. Default: a folder of data/ named after the source."""
     alerts_per_day: int = Field(default=100, ge=1)
     """How many transactions analysts can review on a day."""
+    review_sample_per_day: int = Field(default=0, ge=0)
+    """Transactions that are no alert, drawn at random for review beside the list: they say what it misses. 0: none."""
     quarantine_limit: float = Field(default=0.05, ge=0, le=1)
     """Share of a partition's landed rows above which quarantine fails the check of its share."""
     rescore_days: int = Field(default=0, ge=0)

@@ -45,6 +45,7 @@ class TestPlatform:
     more_assets: tuple[dg.AssetsDefinition, ...] = ()
     watch_seconds: float = 0
     alerts_per_day: int = 100
+    review_sample_per_day: int = 0
     label_delay_days: int = 7
     rank_by_labels: bool = True
     engine: Literal["duckdb", "spark"] = "duckdb"
@@ -57,6 +58,7 @@ class TestPlatform:
             data_dir=self.data_dir,
             rescore_days=self.rescore_days,
             alerts_per_day=self.alerts_per_day,
+            review_sample_per_day=self.review_sample_per_day,
             label_delay_days=self.label_delay_days,
             rank_by_labels=self.rank_by_labels,
             engine=self.engine,

@@ -17,7 +17,15 @@ from duckdb import DuckDBPyConnection
 
 from fraud_assets.alerts.ranker_reasons import ranker_reasons
 from fraud_assets.alerts.reasons import LEAST_PURCHASES, USUAL_DAYS, Reason, Usual, in_one_sentence, reasons
-from fraud_assets.alerts.schemas import ALERTS_SCHEMA, BURST, FAR, LISTS_SCHEMA, NEAREST, WITHDRAWN_SCHEMA
+from fraud_assets.alerts.schemas import (
+    ALERTS_SCHEMA,
+    BURST,
+    FAR,
+    LISTS_SCHEMA,
+    NEAREST,
+    SAMPLES_SCHEMA,
+    WITHDRAWN_SCHEMA,
+)
 from fraud_assets.gold.predictions import RowScorer, count_anomalies
 from fraud_assets.model.attribution import Attribution
 from fraud_assets.model.ranker import Ranker
@@ -26,9 +34,9 @@ from fraud_assets.partition_keys import Grain, bounds, day_of, key_of
 from fraud_assets.silver.contract import FEATURE_NAMES
 from fraud_assets.sql import rows_as
 
-_ALERTED, _USUAL, _ALERTS, _SUMMARY, _WITHDRAWN = (
+_ALERTED, _USUAL, _ALERTS, _SAMPLE, _SUMMARY, _WITHDRAWN = (
     Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
-    for name in ("alerted", "usual", "alerts", "summary", "withdrawn")
+    for name in ("alerted", "usual", "alerts", "sample", "summary", "withdrawn")
 )
 
 _NO_REASONS: Final = "No reasons: this model version has no compiled scorer to take them from"
@@ -56,10 +64,11 @@ class Ranking:
 
 @dataclass(frozen=True)
 class AlertList:
-    """One partition's list, as rows of `gold.fraud_alerts`, `gold.withdrawn_alerts` and `gold.alert_lists`."""
+    """One partition's list, as rows of `gold.fraud_alerts`, `withdrawn_alerts`, `review_samples` and `alert_lists`."""
 
     alerts: pa.Table
     withdrawn: pa.Table
+    sample: pa.Table
     summary: pa.Table
 
 
@@ -91,6 +100,18 @@ def most_alerts(key: str, grain: Grain, alerts_per_day: int, shown: Mapping[str,
     return max(0, min(by_now - earlier, alerts_per_day - sum(of_day.values())))
 
 
+def most_sampled(key: str, grain: Grain, sample_per_day: int, drawn: int) -> int:
+    """Return how many transactions of a partition are drawn for review: its part of the day's.
+
+    Never fewer than were `drawn` before, since somebody may have reviewed them.
+    """
+    if grain == "daily":
+        return max(sample_per_day, drawn)
+    hour = bounds(key, grain)[0].hour
+    until, before = (sample_per_day * hours // 24 for hours in (hour + 1, hour))
+    return max(until - before, drawn)
+
+
 def list_alerts(
     con: DuckDBPyConnection,
     *,
@@ -103,6 +124,7 @@ def list_alerts(
     ranking: Ranking | None = None,
     most: int,
     alerts_per_day: int,
+    sampled: int = 0,
     alerted_at: datetime,
 ) -> AlertList:
     """Return the list of one scored partition.
@@ -118,6 +140,7 @@ def list_alerts(
         ranking: how a ranker orders the partition; None where the score does.
         most: the most alerts of this partition.
         alerts_per_day: of its whole day.
+        sampled: how many transactions that are no alert are drawn for review.
         alerted_at: when this list is made (UTC).
     """
     relations = {"scored_rows": scored, "silver_rows": silver, "earlier_rows": earlier}
@@ -134,10 +157,12 @@ def list_alerts(
     _tell_reasons(con, scorer, ranked, {"TransactionAmt": usual_amount, "txn_count_5min": usual_count})
     ranker = None if ranking is None else ranking.version
     _tell_list(con, usual_amount, alerted_at, {"ranker": ranker, "history": ranked and ranked.history_version})
+    con.execute(f"CREATE OR REPLACE TEMP TABLE drawn AS {_SAMPLE}", {"most": sampled})
     _tell_summary(con, usual_amount=usual_amount, alerts_per_day=alerts_per_day, most=most)
     return AlertList(
         alerts=rows_as(con, "SELECT {} FROM listed_alerts ORDER BY rank", ALERTS_SCHEMA),
         withdrawn=rows_as(con, _WITHDRAWN, WITHDRAWN_SCHEMA),
+        sample=rows_as(con, "SELECT {} FROM drawn ORDER BY TransactionID", SAMPLES_SCHEMA),
         summary=rows_as(con, "SELECT {} FROM alert_list", LISTS_SCHEMA),
     )
 

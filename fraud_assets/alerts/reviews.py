@@ -1,14 +1,13 @@
-"""Analysts' decisions: what a review file says, which decision of a transaction counts, and what can be known of them.
+"""Analysts' decisions: what a review file says, and which decision of a transaction counts.
 
-What belongs here: the columns, the rules and the tables of reviews. What does not: spreadsheets (`spreadsheets`) and
-where files lie (`landing_zone`).
+What belongs here: the columns, the rules and the tables of reviews. What does not: what can be known from them
+(`review_findings`), spreadsheets (`spreadsheets`) and where files lie (`landing_zone`).
 
 The decision made last counts: by `reviewed_at`, and where that is not given by the time when its file landed; among
 equal times the file that landed later, and in a file the row further down.
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,6 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from fraud_assets.columns import UTC_MICROSECONDS, column
-from fraud_assets.model.estimates import Estimate
 from fraud_assets.sql import rows_as
 
 Outcome = Literal["fraud", "genuine", "unsure"]
@@ -28,9 +26,6 @@ OUTCOMES: Final = get_args(Outcome)
 
 REVIEW_COLUMNS: Final = ("outcome", "reviewer", "reviewed_at", "note")
 """What an analyst fills in; only the outcome is needed."""
-
-_Z: Final = 1.959963984540054
-"""Of a 95 % interval."""
 
 _FEED: Final = column("feed", pa.string(), "Name of the source whose transactions were reviewed.")
 _FILES_DIGEST: Final = column("reviews_version", pa.string(), "Digest of the review files that were read.")
@@ -53,11 +48,17 @@ REVIEWS_SCHEMA: Final = pa.schema(
         column(
             "model_version",
             pa.string(),
-            "Version whose alert was reviewed; NULL where it was none.",
+            "Version whose alert was reviewed, or that scored what was drawn for review; NULL for others.",
             nullable=True,
         ),
-        column("card_id", pa.string(), "Card of the alert; NULL where it was none.", nullable=True),
+        column("card_id", pa.string(), "Its card; NULL where the model version is.", nullable=True),
         _FEED,
+        column(
+            "was_sampled",
+            pa.bool_(),
+            "Whether it was no alert and was drawn at random for review; NULL in reviews of before that.",
+            nullable=True,
+        ),
     ]
 )
 """The columns of `gold.alert_reviews`, in order."""
@@ -148,28 +149,6 @@ def latest_decisions(files: Sequence[tuple[str, datetime, Sequence[Decision]]]) 
     return [row for _, row in found.values()]
 
 
-def precision_of_reviewed(frauds: int, decided: int, cards: int) -> dict[str, Estimate]:
-    """Return what reviews say of a version's alerts: how many were decided, and their precision with a 95 % interval.
-
-    Alerts of one card stand and fall together: the interval is that of as many independent ones as there are cards.
-    Only alerts are reviewed, so that recall is not measurable: nobody has looked at what was missed.
-
-    Source: Wilson, Probable inference, the law of succession, and statistical inference, 1927.
-    """
-    recall = Estimate(None, not_measurable="only alerts are reviewed: nobody has looked at what was missed")
-    if not decided:
-        nothing = "no alert of this version was found to be fraud or genuine yet"
-        return {"precision": Estimate(None, not_measurable=nothing), "recall": recall}
-    share, n = frauds / decided, max(cards, 1)
-    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return {
-        "reviewed_alerts": Estimate(float(decided)),
-        "precision": Estimate(share, max(0.0, middle - half), min(1.0, middle + half)),
-        "recall": recall,
-    }
-
-
 def _text(value: Any) -> str | None:
     text = "" if value is None else str(value).strip()
     return text or None
@@ -194,18 +173,21 @@ def join_reviews(
     *,
     alerts: str,
     withdrawn: str,
+    drawn: str,
     silver: str,
     feed: str,
 ) -> pa.Table:
     """Return the rows of `gold.alert_reviews` of what `latest_decisions` returned, in order of time.
 
-    `alerts` and `withdrawn` are relations of all lists, `silver` one of all Silver rows.
+    `alerts` and `withdrawn` are relations of all lists, `drawn` of what was drawn for review, `silver` of all Silver
+    rows.
     """
     columns = "TransactionID, partition_key, model_version, card_id, alerted_at"
     con.execute(f"CREATE OR REPLACE TEMP VIEW silver_rows AS FROM {silver}")
+    shown = ((alerts, True), (withdrawn, True), (drawn, False))
     con.execute(
-        "CREATE OR REPLACE TEMP VIEW shown_alerts AS "
-        + " UNION ALL ".join(f"SELECT {columns} FROM {shown}" for shown in (alerts, withdrawn))
+        "CREATE OR REPLACE TEMP VIEW shown AS "
+        + " UNION ALL ".join(f"SELECT {columns}, {is_alert} AS is_alert FROM {rows}" for rows, is_alert in shown)
     )
     texts = [{**row, "reviewed_at": row["reviewed_at"].isoformat()} for row in decisions]
     names = ("TransactionID", "outcome", "reviewer", "reviewed_at", "note", "review_file")

@@ -155,9 +155,30 @@ LISTS_SCHEMA: Final = pa.schema(
         column("most_alerts", pa.int64(), "How many alerts the partition could have at most, of those of its day."),
         *_MADE_OF,
         *RANKED_BY,
+        column(
+            "sampled_rows",
+            pa.int64(),
+            "Transactions that are no alert and were drawn at random for review, in gold.review_samples; NULL in lists "
+            "that were made before there were any.",
+            nullable=True,
+        ),
     ]
 )
 """The columns of `gold.alert_lists`, in order."""
+
+SAMPLES_SCHEMA: Final = pa.schema(
+    [
+        *(GOLD_SCHEMA.field(name) for name in ("TransactionID", "event_timestamp", "card_id", "TransactionAmt")),
+        _SILVER.field("ProductCD"),
+        GOLD_SCHEMA.field("fraud_score"),
+        GOLD_SCHEMA.field("score_percentile"),
+        column(
+            "unalerted_rows", pa.int64(), "Transactions of the partition that are no alert: it was drawn from them."
+        ),
+        *_MADE_OF,
+    ]
+)
+"""The columns of `gold.review_samples`, in order."""
 
 WITHDRAWN_SCHEMA: Final = pa.schema(
     [

@@ -15,7 +15,8 @@ SELECT
     any_value(made.alerted_at) AS alerted_at,
     any_value(made.partition_key) AS partition_key,
     any_value(made.ranker_version) AS ranker_version,
-    any_value(made.history_version) AS history_version
+    any_value(made.history_version) AS history_version,
+    (SELECT count(*) FROM drawn) AS sampled_rows
 FROM made_of AS made
 LEFT JOIN listed_alerts ON true
 HAVING count(made.partition_key) > 0

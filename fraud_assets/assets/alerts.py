@@ -10,7 +10,15 @@ import dagster as dg
 import numpy as np
 from duckdb import DuckDBPyConnection
 
-from fraud_assets.alerts.lists import AlertList, Ranked, Ranking, earlier_keys, list_alerts, most_alerts
+from fraud_assets.alerts.lists import (
+    AlertList,
+    Ranked,
+    Ranking,
+    earlier_keys,
+    list_alerts,
+    most_alerts,
+    most_sampled,
+)
 from fraud_assets.assets.descriptions import OWNERS, markdown_table, table_metadata
 from fraud_assets.assets.gold import fraud_predictions
 from fraud_assets.assets.partition_runs import PartitionMade, PartitionRefusedError, materialize_each, provenance
@@ -30,6 +38,7 @@ from fraud_assets.resources.tables import (
     PARTITION_BUILDS,
     PREDICTIONS,
     RANKER_METRICS,
+    REVIEW_SAMPLES,
     SILVER_TRANSACTIONS,
     WITHDRAWN_ALERTS,
 )
@@ -56,17 +65,19 @@ def fraud_alerts(
     ranker_registry: ModelRegistry,
     ranks_by_labels: dg.ResourceParam[bool],
     alerts_per_day: dg.ResourceParam[int],
+    review_sample_per_day: dg.ResourceParam[int],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
     """The most suspicious transactions of a partition, in the order of work, each with its reasons and its card's day.
 
     By `fraud_score` they are its highest anomalies. Where a ranker is behind `@prod`, it orders the list as soon as the
     history of the partition's cards is made; scores, and the forest's reasons, stay as they are. What was shown and is
-    no alert any more moves to `gold.withdrawn_alerts`.
+    no alert any more moves to `gold.withdrawn_alerts`. What was drawn at random from the rest, for review,
+    stands in `gold.review_samples`.
     """
     grain = landing_zone.source.partitions.grain
     scored = lake.partition_states(PREDICTIONS, ("model_version",))
     built = lake.partition_states(PARTITION_BUILDS, ("silver_rows",))
-    lists = lake.partition_states(ALERT_LISTS, ("alerts", "alerts_per_day", "ranker_version"))
+    lists = lake.partition_states(ALERT_LISTS, ("alerts", "alerts_per_day", "ranker_version", "sampled_rows"))
     shown = {other: one["alerts"] for other, one in lists.items() if one["alerts_per_day"] == alerts_per_day}
     scorer = cache(model_registry.scorer)
     rankings = _Rankings(lake, ranker_registry, latest_day=day_of(max(scored, default="")), by_labels=ranks_by_labels)
@@ -76,6 +87,7 @@ def fraud_alerts(
             raise PartitionRefusedError(f"{key} is not scored yet. `fraud-assets run` does whatever is due.")
         version = scored[key]["model_version"] if key in scored else ""
         ranking = rankings.of(connection, key, lists.get(key)) if version else None
+        drawn = lists.get(key, {}).get("sampled_rows") or 0
         made = list_alerts(
             connection,
             scored=lake.select(PREDICTIONS, keys=[key]),
@@ -87,12 +99,14 @@ def fraud_alerts(
             ranking=ranking,
             most=most_alerts(key, grain, alerts_per_day, shown),
             alerts_per_day=alerts_per_day,
+            sampled=most_sampled(key, grain, review_sample_per_day, drawn),
             alerted_at=datetime.now(tz=UTC),
         )
         origin = provenance(context, model_version=version)
         # The list's row last: only with it is the partition done, and a run that dies before is repeated.
         for table, rows in (
             (WITHDRAWN_ALERTS, made.withdrawn),
+            *([(REVIEW_SAMPLES, made.sample)] if len(made.sample) or drawn else []),
             (ALERTS, made.alerts),
             (ALERT_LISTS, made.summary),
         ):

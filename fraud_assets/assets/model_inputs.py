@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from fraud_assets.alerts.reviews import precision_of_reviewed
+from fraud_assets.alerts.review_findings import precision_of_reviewed, read_sample
 from fraud_assets.assets.partition_runs import MODEL_VERSION_TAG
 from fraud_assets.model import rows
 from fraud_assets.model.estimates import Estimate
@@ -19,7 +19,7 @@ from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registration import library_versions
 from fraud_assets.resources.models.registry import ModelRegistry, NoModelError
 from fraud_assets.resources.state import evaluated_labels_digest, silver_data_digest, silver_states
-from fraud_assets.resources.tables import ALERT_REVIEWS, SILVER_TRANSACTIONS
+from fraud_assets.resources.tables import ALERT_LISTS, ALERT_REVIEWS, SILVER_TRANSACTIONS
 from fraud_assets.silver.contract import as_features
 from fraud_assets.silver.labels import LateLabels, read_labels, with_late_labels
 
@@ -132,7 +132,8 @@ def read_reviewed(version: str, lake: Lake) -> dict[str, Estimate] | None:
             """,
             {"version": version},
         ).fetchall()
-    return precision_of_reviewed(frauds, decided, cards) if reviews else None
+        sample = read_sample(connection, lake.select(ALERT_REVIEWS), lake.select(ALERT_LISTS), version=version)
+    return precision_of_reviewed(frauds, decided, cards, sample) if reviews else None
 
 
 def scores_of(version: str, model_registry: ModelRegistry, silver_rows: "pd.DataFrame") -> "Scores":

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fraud_assets.model.known_labels import LearningWindow, fed_until, learning_window, with_known_labels
+from fraud_assets.model.known_labels import LearningWindow, fed_until, learning_window, with_known_labels, with_weights
 from fraud_assets.model.ranker import ranked_rows
 from fraud_assets.partition_keys import day_of
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
-from fraud_assets.resources.tables import ALERT_REVIEWS, CARD_HISTORY, PREDICTIONS, SILVER_TRANSACTIONS
+from fraud_assets.resources.tables import ALERT_REVIEWS, ALERTS, CARD_HISTORY, PREDICTIONS, SILVER_TRANSACTIONS
 from fraud_assets.silver.labels import read_labels
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _TRAINING_ROWS: Final = 300_000
 
 @dataclass(frozen=True)
 class RankerInputs:
-    """Labelled rows with all that a ranker looks at, `isFraud`, `card_id` and their key.
+    """Labelled rows with all that a ranker looks at, `isFraud`, `weight`, `card_id` and their key.
 
     Where nobody can learn from what is known, `window` is None and there are no rows.
     """
@@ -57,7 +57,9 @@ def read_ranker_inputs(lake: Lake, landing_zone: LandingZone, *, delay_days: int
             reviews=lake.select(ALERT_REVIEWS),
             until=fed_until(last_day, delay_days=delay_days) if last_day else "",
         )
-        con.execute(f"CREATE TEMP TABLE known AS FROM {relation}")
+        con.execute(f"CREATE TEMP TABLE labels_known AS FROM {relation}")
+        weighted = with_weights("labels_known", rows=everything, alerts=lake.select(ALERTS))
+        con.execute(f"CREATE TEMP TABLE known AS FROM {weighted}")
         by_origin = dict(con.execute("SELECT origin, count(*) FROM known GROUP BY ALL ORDER BY ALL").fetchall())
         days = con.execute(
             "SELECT DISTINCT left(partition_key, 10) AS day FROM known WHERE origin != 'review' ORDER BY day"
@@ -70,7 +72,7 @@ def read_ranker_inputs(lake: Lake, landing_zone: LandingZone, *, delay_days: int
                 silver=everything,
                 gold=lake.select(PREDICTIONS),
                 history=lake.select(CARD_HISTORY),
-                more="silver.card_id, known.isFraud, known.origin",
+                more="silver.card_id, known.isFraud, known.origin, known.weight",
                 labels="known",
             )
             return con.execute(

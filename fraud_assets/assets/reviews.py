@@ -21,7 +21,14 @@ from fraud_assets.assets.silver import silver_transactions_base
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandedFile, LandingZone
 from fraud_assets.resources.state import reviews_digest
-from fraud_assets.resources.tables import ALERT_REVIEWS, ALERTS, REVIEW_FILES, SILVER_TRANSACTIONS, WITHDRAWN_ALERTS
+from fraud_assets.resources.tables import (
+    ALERT_REVIEWS,
+    ALERTS,
+    REVIEW_FILES,
+    REVIEW_SAMPLES,
+    SILVER_TRANSACTIONS,
+    WITHDRAWN_ALERTS,
+)
 
 
 @dg.asset(
@@ -50,6 +57,7 @@ def alert_reviews(context: dg.AssetExecutionContext, lake: Lake, landing_zone: L
             latest_decisions(decided),
             alerts=lake.select(ALERTS),
             withdrawn=lake.select(WITHDRAWN_ALERTS),
+            drawn=lake.select(REVIEW_SAMPLES),
             silver=lake.select(SILVER_TRANSACTIONS),
             feed=feed,
         )

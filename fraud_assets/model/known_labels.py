@@ -93,8 +93,8 @@ def no_window(by_origin: Mapping[str, int], *, has_days: bool, delay_days: int) 
         )
     if by_origin:
         return (
-            "Labels are known by reviews alone, and only alerts are reviewed: nobody knows of the rest, so that lists "
-            "cannot be compared."
+            "Labels are known by reviews alone: of most of what is no alert nobody knows, so that lists cannot be "
+            "compared."
         )
     return "No label is known yet."
 
@@ -102,13 +102,15 @@ def no_window(by_origin: Mapping[str, int], *, has_days: bool, delay_days: int) 
 def with_known_labels(rows: str, *, reviews: str, until: str) -> str:
     """Return a relation of rows with the label that is known of each: `isFraud`, and `origin`, one of `ORIGINS`.
 
+    `is_sampled` says whether it is the review of a transaction that was drawn at random from those that are no alert.
     Rows of which none is known are left out. `rows` have partition_key, TransactionID and Silver's `isFraud`; `reviews`
     are those of `gold.alert_reviews`; `until` is `fed_until`. The table `late_labels` holds the labels of files.
     """
     label = "coalesce(of_file, of_feed, of_review)"
     return f"""(
         SELECT
-            * EXCLUDE (of_file, of_review, of_feed) REPLACE ({label} AS isFraud),
+            * EXCLUDE (of_file, of_review, of_feed, was_sampled) REPLACE ({label} AS isFraud),
+            was_sampled AND coalesce(of_file, of_feed) IS NULL AS is_sampled,
             CASE
                 WHEN of_file IS NOT NULL THEN 'label file'
                 WHEN of_feed IS NOT NULL THEN 'feed'
@@ -119,6 +121,7 @@ def with_known_labels(rows: str, *, reviews: str, until: str) -> str:
                 own.*,
                 late.isFraud AS of_file,
                 (reviewed.outcome = 'fraud')::INTEGER AS of_review,
+                coalesce(reviewed.was_sampled, false) AS was_sampled,
                 CASE WHEN left(own.partition_key, 10) <= '{until}' THEN own.isFraud END AS of_feed
             FROM {rows} AS own
             LEFT JOIN late_labels AS late ON late.TransactionID = own.TransactionID
@@ -128,4 +131,31 @@ def with_known_labels(rows: str, *, reviews: str, until: str) -> str:
                 AND reviewed.outcome != 'unsure'
         )
         WHERE {label} IS NOT NULL
+    )"""
+
+
+def with_weights(known: str, *, rows: str, alerts: str) -> str:
+    """Return a relation of known labels with `weight`: of how many transactions each label speaks.
+
+    A label speaks of its own transaction. The reviews of transactions that were drawn at random speak together, in
+    equal parts, of all those of their day of which no label is known and that are no alert, themselves included. So the
+    rows that are learnt from are, day by day, like those that there are, however few were reviewed.
+
+    `known` is what `with_known_labels` returns, by name, and `rows` all rows, `alerts` the alerts among them.
+    """
+    return f"""(
+        SELECT
+            known.* EXCLUDE (is_sampled),
+            CASE WHEN is_sampled THEN unknown / sampled ELSE 1 END::DOUBLE AS weight
+        FROM {known} AS known
+        JOIN (
+            SELECT
+                left(partition_key, 10) AS day,
+                count(*) FILTER (is_sampled) AS sampled,
+                count(*) FILTER (is_sampled OR is_sampled IS NULL AND alert.TransactionID IS NULL) AS unknown
+            FROM {rows} AS own
+            LEFT JOIN {known} AS known USING (partition_key, TransactionID)
+            LEFT JOIN {alerts} AS alert USING (partition_key, TransactionID)
+            GROUP BY day
+        ) ON day = left(known.partition_key, 10)
     )"""

@@ -42,14 +42,19 @@ class TrainedRanker:
 def train_ranker(rows: pd.DataFrame) -> TrainedRanker:
     """Return a ranker that learnt from rows with `RANKER_FEATURES` and `isFraud`, 0 or 1, of both kinds.
 
-    It depends on the rows, not on their order: they are put in one first.
+    Where rows have a `weight`, each counts as many times. The ranker depends on the rows, not on their order: they are
+    put in one first.
     """
-    columns = [*RANKER_FEATURES, "isFraud"]
-    ordered = rows.loc[:, columns].astype("float64").sort_values(columns, ignore_index=True)
+    columns = [*RANKER_FEATURES, "isFraud", "weight"]
+    weighted = rows.assign(weight=rows.get("weight", 1.0))
+    ordered = weighted.loc[:, columns].astype("float64").sort_values(columns, ignore_index=True)
+    weights = ordered["weight"].to_numpy()
+    # Where all count once no weights are given: scikit-learn bins weighted rows in another way.
+    sample_weight = None if (weights == 1).all() else weights
     classifier = HistGradientBoostingClassifier(**_SETTINGS)
     # On one thread: several wait for each other by spinning, and sum in an order that is theirs.
     with threadpool_limits(1, user_api="openmp"):
-        classifier.fit(ordered[list(RANKER_FEATURES)], ordered["isFraud"].to_numpy(bool))
+        classifier.fit(ordered[list(RANKER_FEATURES)], ordered["isFraud"].to_numpy(bool), sample_weight)
     return TrainedRanker(classifier, compile_ranker(classifier))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fraud_assets.alerts.review_findings import SampleReviews
 from fraud_assets.alerts.reviews import Outcome
 from fraud_assets.model.estimates import Evaluation
 from fraud_assets.partition_keys import Grain
@@ -201,6 +202,7 @@ class Reviews:
     Attributes:
         alerts: on the lists of these partitions.
         cards: with a decided alert.
+        sample: what was decided of transactions that were drawn at random from the rest; None where nothing was.
     """
 
     alerts: int
@@ -211,6 +213,7 @@ class Reviews:
     first_key: str = ""
     last_key: str = ""
     latest_at: datetime | None = None
+    sample: SampleReviews | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from duckdb import DuckDBPyConnection
 
+from fraud_assets.alerts.review_findings import read_sample
 from fraud_assets.alerts.reviews import Outcome
 from fraud_assets.report.facts import (
     Alert,
@@ -171,7 +172,8 @@ def read_reviews(con: DuckDBPyConnection, reviews: str, alert_lists: str, *, unt
         f"SELECT sum(alerts)::BIGINT FROM {alert_lists} WHERE partition_key BETWEEN $first AND $last",
         {"first": first, "last": last},
     ).fetchall()
-    return Reviews(listed or 0, fraud, genuine, unsure, cards, first, last, latest)
+    sample = read_sample(con, reviews, alert_lists, until=until)
+    return Reviews(listed or 0, fraud, genuine, unsure, cards, first, last, latest, sample)
 
 
 def healthy_partitions(builds: Mapping[str, Mapping[str, int]], keys: Collection[str], *, limit: float) -> list[str]:

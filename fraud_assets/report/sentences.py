@@ -1,13 +1,13 @@
 """What a report says of its figures in whole sentences. Why a transaction is suspicious is said in `alerts.reasons`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from statistics import median
 from typing import Final
 
 from fraud_assets.alerts.reasons import USUAL_DAYS
-from fraud_assets.alerts.reviews import precision_of_reviewed
-from fraud_assets.model.estimates import FOREST, Evaluation
+from fraud_assets.alerts.review_findings import precision_of_reviewed
+from fraud_assets.model.estimates import FOREST, Estimate, Evaluation
 from fraud_assets.model.list_words import CALIBRATION, is_calibrated
 from fraud_assets.partition_keys import Grain
 from fraud_assets.report.facts import CardAlerts, Drift, Model, Order, PartitionFigures, Quarantine, Report, Reviews
@@ -215,11 +215,28 @@ def reviews(found: Reviews) -> str:
         f"{total:,} of {count(found.alerts, 'alert')} of {found.first_key} to {found.last_key} were reviewed{latest}: "
         f"{found.fraud:,} fraud, {found.genuine:,} genuine, {found.unsure:,} unsure."
     )
+    estimates = precision_of_reviewed(found.fraud, decided, found.cards, found.sample)
+    rest = _rest(found, estimates)
     if not decided:
-        return f"{said} Precision is not measurable: none was decided."
-    estimate = precision_of_reviewed(found.fraud, decided, found.cards)["precision"]
+        return f"{said} Precision is not measurable: none was decided. {rest}"
+    estimate = estimates["precision"]
     interval = f"{share(estimate.lower)} to {share(estimate.upper)}, 95 % interval by cards"
     return (
         f"{said} Precision {share(estimate.value)} ({interval}), of the {decided:,} that were decided, on "
-        f"{count(found.cards, 'card')}. Only alerts are reviewed: how much fraud is no alert, reviews cannot say."
+        f"{count(found.cards, 'card')}. {rest}"
     )
+
+
+def _rest(found: Reviews, estimates: Mapping[str, Estimate]) -> str:
+    """Say how much fraud is no alert, where transactions were drawn at random for review and decided."""
+    if found.sample is None:
+        return "Only alerts are reviewed: how much fraud is no alert, reviews cannot say."
+    rate, recall = estimates["unalerted_fraud_rate"], estimates["recall"]
+    said = (
+        f"Drawn at random from what is no alert, and decided: {count(found.sample.decided, 'transaction')}, "
+        f"{found.sample.frauds:,} fraud: {share(rate.value)} ({share(rate.lower)} to {share(rate.upper)})"
+    )
+    if recall.value is None:
+        return f"{said}."
+    between = f"{share(recall.lower)} to {share(recall.upper)}"
+    return f"{said}, so that the lists hold {share(recall.value)} of all fraud ({between})."

@@ -109,15 +109,31 @@ ALERTS: Final = Table(
 )
 
 ALERT_LISTS: Final = Table(
-    "gold", "alert_lists", "the list of one scored partition", schemas.LISTS_SCHEMA, added=_RANKED_BY
+    "gold",
+    "alert_lists",
+    "the list of one scored partition",
+    schemas.LISTS_SCHEMA,
+    added=(*_RANKED_BY, "sampled_rows"),
 )
 
 WITHDRAWN_ALERTS: Final = Table(
     "gold", "withdrawn_alerts", "one alert that was shown and is none any more", schemas.WITHDRAWN_SCHEMA
 )
 
+REVIEW_SAMPLES: Final = Table(
+    "gold",
+    "review_samples",
+    "one transaction that is no alert and was drawn at random for review",
+    schemas.SAMPLES_SCHEMA,
+)
+
 ALERT_REVIEWS: Final = Table(
-    "gold", "alert_reviews", "one reviewed transaction", reviews.REVIEWS_SCHEMA, partition_by="feed"
+    "gold",
+    "alert_reviews",
+    "one reviewed transaction",
+    reviews.REVIEWS_SCHEMA,
+    partition_by="feed",
+    added=("was_sampled",),
 )
 
 REVIEW_FILES: Final = Table(
@@ -172,6 +188,7 @@ TABLES: Final = (
     ALERTS,
     ALERT_LISTS,
     WITHDRAWN_ALERTS,
+    REVIEW_SAMPLES,
     ALERT_REVIEWS,
     REVIEW_FILES,
     REPORTS,

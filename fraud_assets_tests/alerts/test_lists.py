@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.alerts.lists import AlertList, earlier_keys, list_alerts, most_alerts
-from fraud_assets.alerts.schemas import ALERTS_SCHEMA, LISTS_SCHEMA, WITHDRAWN_SCHEMA
+from fraud_assets.alerts.lists import AlertList, earlier_keys, list_alerts, most_alerts, most_sampled
+from fraud_assets.alerts.schemas import ALERTS_SCHEMA, LISTS_SCHEMA, SAMPLES_SCHEMA, WITHDRAWN_SCHEMA
 from fraud_assets.gold.predictions import GOLD_SCHEMA, SCORED_COLUMNS, score_batches
 from fraud_assets.model.attribution import Attribution
 from fraud_assets.model.scorer import Scorer
@@ -64,6 +65,7 @@ def listed(
     earlier: list[dict[str, Any]] | None = None,
     before: AlertList | None = None,
     most: int = 100,
+    sampled: int = 0,
 ) -> AlertList:
     silver = pa.Table.from_pylist(rows, schema=silver_schema())
     batches = silver.select(list(SCORED_COLUMNS)).to_batches()
@@ -85,6 +87,7 @@ def listed(
             scorer=scorer,
             most=most,
             alerts_per_day=100,
+            sampled=sampled,
             alerted_at=NOW,
         )
         for name in tables:
@@ -223,6 +226,40 @@ def test_hostile_texts_go_through_unharmed(scorer: Scorer, text: str) -> None:
     [row] = listed(scorer, [*USUAL, hostile]).alerts.to_pylist()
     assert (row["TransactionID"], row["card_id"], row["ProductCD"]) == (f"t{text}", text, text)
     assert row["card_transactions"][0]["ProductCD"] == text
+
+
+@settings(max_examples=cases(15, 150))
+@given(st.integers(0, 45), st.sampled_from((0, 3, 100)))
+def test_what_is_drawn_for_review_is_no_alert_and_depends_on_nothing_but_ids(
+    scorer: Scorer, sampled: int, most: int
+) -> None:
+    rows = [*USUAL, *BURST, LARGE]
+    made = listed(scorer, rows, most=most, sampled=sampled)
+    alerts = set(made.alerts["TransactionID"].to_pylist())
+    rest = sorted(
+        (one["TransactionID"] for one in rows if one["TransactionID"] not in alerts),
+        key=lambda id_: md5(f"drawn for review {id_}".encode(), usedforsecurity=False).hexdigest(),
+    )
+    drawn = made.sample.to_pylist()
+    assert made.sample.schema.equals(SAMPLES_SCHEMA, check_metadata=True)
+    assert {one["TransactionID"] for one in drawn} == {*rest[:sampled]}
+    assert len(drawn) == min(sampled, len(rest))
+    assert {one["unalerted_rows"] for one in drawn} <= {len(rest)}
+    assert made.summary["sampled_rows"].to_pylist() == [len(drawn)]
+    values = {one["TransactionID"]: (one["card_id"], one["TransactionAmt"], one["ProductCD"]) for one in rows}
+    assert all(
+        values[one["TransactionID"]] == (one["card_id"], one["TransactionAmt"], one["ProductCD"]) for one in drawn
+    )
+
+
+@given(st.integers(0, 500), st.integers(0, 30))
+def test_hours_draw_together_what_the_day_draws_and_what_was_drawn_stays(per_day: int, drawn: int) -> None:
+    hours = [f"{DAY}-{hour:02}" for hour in range(24)]
+    parts = [most_sampled(key, "hourly", per_day, 0) for key in hours]
+    assert sum(parts) == per_day
+    assert max(parts) - min(parts) <= 1
+    assert most_sampled(DAY, "daily", per_day, drawn) == max(per_day, drawn)
+    assert most_sampled(hours[0], "hourly", per_day, drawn) == max(parts[0], drawn)
 
 
 def test_a_version_without_a_compiled_scorer_has_alerts_without_reasons() -> None:

@@ -1,5 +1,6 @@
 """Decisions come back from spreadsheets: what counts, what is named, and what is known of a version by them."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from fraud_assets.alerts import spreadsheets
+from fraud_assets.alerts.review_findings import SampleReviews, precision_of_reviewed, read_sample
 from fraud_assets.alerts.reviews import (
     REVIEWS_SCHEMA,
     Decision,
     join_reviews,
     latest_decisions,
-    precision_of_reviewed,
     read_decisions,
 )
 from fraud_assets.alerts.spreadsheets import SpreadsheetError
@@ -138,28 +139,31 @@ def test_a_file_read_twice_counts_once() -> None:
 
 def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
     decided = latest_decisions(
-        [("f", MONDAY, [decision("alert"), decision("gone"), decision("row"), decision("none")])]
+        [("f", MONDAY, [decision(name) for name in ("alert", "gone", "drawn", "risen", "row", "none")])]
     )
-    shown = "(SELECT '{}' AS TransactionID, '2026-01-0{}' AS partition_key, '3' AS model_version, 'c' AS card_id,"
-    shown += " TIMESTAMPTZ '2026-01-06' AS alerted_at)"
+    shown = "SELECT '{}' AS TransactionID, '2026-01-0{}' AS partition_key, '3' AS model_version, 'c' AS card_id,"
+    shown += " TIMESTAMPTZ '2026-01-06' AS alerted_at"
     silver = "(FROM (VALUES ('alert', '2026-01-01'), ('row', '2026-01-02'), ('row', '2026-01-03'))"
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         rows = join_reviews(
             con,
             decided,
-            alerts=shown.format("alert", 1),
-            withdrawn=shown.format("gone", 2),
+            alerts=f"({shown.format('alert', 1)})",
+            withdrawn=f"({shown.format('gone', 2)} UNION ALL {shown.format('risen', 4)})",
+            drawn=f"({shown.format('drawn', 3)} UNION ALL {shown.format('risen', 4)})",
             silver=f"{silver} AS found (TransactionID, partition_key))",
             feed="simulated",
         )
     assert rows.schema.equals(REVIEWS_SCHEMA, check_metadata=True)
-    names = ("TransactionID", "partition_key", "was_alert", "model_version", "card_id")
+    names = ("TransactionID", "partition_key", "was_alert", "was_sampled", "model_version", "card_id")
     assert sorted(tuple(row[name] for name in names) for row in rows.to_pylist()) == [
-        ("alert", "2026-01-01", True, "3", "c"),
-        ("gone", "2026-01-02", True, "3", "c"),
-        ("none", None, False, None, None),
-        ("row", "2026-01-03", False, None, None),
+        ("alert", "2026-01-01", True, False, "3", "c"),
+        ("drawn", "2026-01-03", False, True, "3", "c"),
+        ("gone", "2026-01-02", True, False, "3", "c"),
+        ("none", None, False, False, None, None),
+        ("risen", "2026-01-04", True, False, "3", "c"),
+        ("row", "2026-01-03", False, False, None, None),
     ]
 
 
@@ -188,3 +192,96 @@ def test_a_precision_of_few_reviews_has_an_interval_within_zero_and_one(frauds: 
 def test_without_a_decided_alert_precision_has_a_reason_and_no_value() -> None:
     found = precision_of_reviewed(0, 0, 0)["precision"]
     assert (found.value, bool(found.not_measurable)) == (None, True)
+
+
+REVIEWED = "partition_key VARCHAR, was_alert BOOLEAN, was_sampled BOOLEAN, outcome VARCHAR, model_version VARCHAR"
+
+
+def of_sample(days: dict[str, tuple[int, int, list[str], list[str]]], **options: str) -> SampleReviews | None:
+    """Of days with so many scored rows and alerts, what was decided of alerts and of what was drawn."""
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TABLE reviews ({REVIEWED})")
+        con.execute("CREATE TABLE lists (partition_key VARCHAR, scored_rows BIGINT, alerts BIGINT)")
+        for day, (scored, alerts, of_alerts, drawn) in days.items():
+            con.execute("INSERT INTO lists VALUES (?, ?, ?)", [day, scored, alerts])
+            for outcomes, is_alert in ((of_alerts, True), (drawn, False)):
+                for outcome in outcomes:
+                    con.execute("INSERT INTO reviews VALUES (?, ?, ?, ?, '1')", [day, is_alert, not is_alert, outcome])
+        return read_sample(con, "reviews", "lists", **options)
+
+
+@settings(max_examples=cases(50, 1_000))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 500),
+            st.lists(st.sampled_from(("fraud", "genuine", "unsure")), max_size=6),
+            st.lists(st.sampled_from(("fraud", "genuine", "unsure")), max_size=6),
+        ),
+        max_size=5,
+    )
+)
+def test_a_sample_stands_for_all_that_is_no_alert(found: list[tuple[int, list[str], list[str]]]) -> None:
+    """Against the rows themselves: each decided one as often as the rows of its day that it stands for."""
+    days = {
+        f"2026-01-0{n}": (len(alerts) + len(drawn) + more, len(alerts), alerts, drawn)
+        for n, (more, alerts, drawn) in enumerate(found, start=1)
+    }
+    decided = {day: [one for one in drawn if one != "unsure"] for day, (_, _, _, drawn) in days.items()}
+    sample = of_sample(days)
+    if not any(decided.values()):
+        assert sample is None
+        return
+    assert sample is not None
+    stand_for = [
+        (one == "fraud", (days[day][0] - days[day][1]) / len(drawn)) for day, drawn in decided.items() for one in drawn
+    ]
+    everything = sum(weight for _, weight in stand_for)
+    assert sample.decided == len(stand_for)
+    assert sample.frauds == sum(is_fraud for is_fraud, _ in stand_for)
+    assert sample.unalerted == round(everything)
+    assert sample.share == pytest.approx(sum(weight for is_fraud, weight in stand_for if is_fraud) / everything)
+    assert sample.draws == pytest.approx(everything**2 / sum(weight**2 for _, weight in stand_for))
+    alerts = [one for day, drawn in decided.items() if drawn for one in days[day][2] if one != "unsure"]
+    listed = sum(days[day][1] for day, drawn in decided.items() if drawn)
+    assert sample.caught == (pytest.approx(listed * alerts.count("fraud") / len(alerts)) if alerts else None)
+
+
+def test_where_all_of_the_rest_was_reviewed_recall_is_what_it_is() -> None:
+    days = {
+        "2026-01-01": (104, 4, ["fraud", "fraud", "genuine", "fraud"], ["fraud"] + ["genuine"] * 99),
+        "2026-01-02": (52, 2, ["fraud", "genuine"], ["fraud"] + ["genuine"] * 49),
+        "2026-01-03": (500, 2, ["fraud", "fraud"], []),
+    }
+    found = precision_of_reviewed(6, 8, 8, of_sample(days))
+    assert found["unalerted_fraud_rate"].value == pytest.approx(2 / 150)
+    assert found["recall"].value == pytest.approx(4 / 6)
+    assert (found["recall"].lower or 1) < 4 / 6 < (found["recall"].upper or 0)
+    assert found["reviewed_sample"].value == 150
+    assert of_sample(days, until="2026-01-01") == SampleReviews(100, 1, pytest.approx(0.01), pytest.approx(100), 100, 3)
+    assert of_sample(days, version="2") is None
+
+
+@pytest.mark.parametrize(
+    ("caught", "frauds", "value", "why"),
+    [(None, 1, None, "no alert of the sampled partitions"), (0.0, 0, None, "no fraud was found"), (0.0, 1, 0.0, None)],
+)
+def test_recall_has_a_value_or_the_reason_why_not(
+    caught: float | None, frauds: int, value: float | None, why: str | None
+) -> None:
+    found = precision_of_reviewed(0, 0, 0, SampleReviews(10, frauds, frauds / 10, 10, 100, caught))["recall"]
+    assert found.value == value
+    assert (why or "") in (found.not_measurable or "")
+    assert (found.not_measurable is None) == (why is None)
+
+
+def test_the_interval_of_recall_holds_the_truth_as_often_as_it_says() -> None:
+    """Of a day of 3,000 rows, 2 % of the rest fraud, sixty drawn rows are reviewed, again and again."""
+    chance, inside, tries = random.Random(5), 0, 400
+    for _ in range(tries):
+        drawn = sum(chance.random() < 0.02 for _ in range(60))
+        estimate = precision_of_reviewed(40, 100, 100, SampleReviews(60, drawn, drawn / 60, 60, 2_900, 40.0))["recall"]
+        assert estimate.lower is not None
+        assert estimate.upper is not None
+        inside += estimate.lower <= 40 / (40 + 0.02 * 2_900) <= estimate.upper
+    assert 0.92 <= inside / tries <= 1

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from openpyxl import load_workbook
 
+from fraud_assets.alerts.spreadsheets import read_rows, write_csv
 from fraud_assets.cli import main
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
@@ -17,6 +18,7 @@ from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PREDICTIONS,
     REVIEW_FILES,
+    REVIEW_SAMPLES,
 )
 from fraud_assets.staleness import decide
 from fraud_assets_tests.automation.test_sensors import tick
@@ -117,6 +119,51 @@ def test_a_spreadsheet_goes_out_and_comes_back_with_decisions(
     )
     assert metrics == [("precision", 0.5, True), ("recall", None, False), ("reviewed_alerts", 2.0, True)]
     assert decide(scored_platform.state(), scored_platform.stages).due == ()
+
+
+def test_what_was_drawn_at_random_says_what_the_lists_miss(
+    scored_platform: TestPlatform, command: Callable[..., str], tmp_path: Path
+) -> None:
+    platform = replace(scored_platform, alerts_per_day=3, review_sample_per_day=20)
+    assert [(step.request.stage, step.problem) for step in platform.run()] == [("alerts", "")]
+    drawn = platform.rows(
+        """
+        SELECT partition_key, count(*), count(*) FILTER (TransactionID IN (SELECT TransactionID FROM {alerts}))
+        FROM {drawn} GROUP BY ALL
+        """,
+        drawn=REVIEW_SAMPLES, alerts=ALERTS,
+    )  # fmt: skip
+    assert [counts for _, *counts in drawn] == [[20, 0]] * 6
+    assert "20 drawn at random from what is no alert: what they turn out to be" in command("alerts", "2026-01-04")
+    command("alerts", "2026-01-04", "--xlsx", tmp_path / "day.xlsx")
+    rows = read_rows(tmp_path / "day.xlsx", ["TransactionID", "outcome"])
+    assert [row["reason"] == "drawn at random from what is no alert" for row in rows] == [False] * 3 + [True] * 20
+    write_csv(
+        tmp_path / "day.csv", ["TransactionID", "outcome"],
+        [[row["TransactionID"], "fraud" if row is rows[0] or row is rows[-1] else "genuine"] for row in rows],
+    )  # fmt: skip
+    command("review", tmp_path / "day.csv")
+    assert [(step.request.stage, step.problem) for step in platform.run()] == [("reviews", ""), ("evaluation", "")]
+    [(scored, listed)] = platform.rows(
+        "SELECT scored_rows, alerts FROM {lists} WHERE partition_key = '2026-01-04'", lists=ALERT_LISTS
+    )
+    metrics = dict(
+        platform.rows(
+            "SELECT metric, value FROM {metrics} WHERE scored_by = 'reviewed alerts'", metrics=EVALUATION_METRICS
+        )
+    )
+    assert metrics == {
+        "precision": pytest.approx(1 / 3),
+        "reviewed_alerts": 3,
+        "reviewed_sample": 20,
+        "unalerted_fraud_rate": pytest.approx(0.05),
+        "recall": pytest.approx(1 / (1 + 0.05 * (scored - listed))),
+    }
+    # Nobody draws any more: what was drawn, and may be reviewed, stays, also where a list is made anew.
+    later = replace(platform, alerts_per_day=4, review_sample_per_day=0)
+    assert {step.problem for step in later.run()} == {""}
+    assert later.rows("SELECT count(*) FROM {drawn}", drawn=REVIEW_SAMPLES) == [(120,)]
+    assert decide(later.state(), later.stages).due == ()
 
 
 def test_a_file_of_reviews_that_is_dropped_into_landing_is_read_by_the_sensor(scored_platform: TestPlatform) -> None:

@@ -11,6 +11,7 @@ from fraud_assets.model.known_labels import (
     learning_window,
     no_window,
     with_known_labels,
+    with_weights,
 )
 from fraud_assets_tests.depth import cases
 
@@ -55,7 +56,9 @@ def test_a_label_of_the_last_training_day_was_known_before_the_first_compared_da
                 assert span < delay + 2
 
 
-def test_labels_are_those_that_arrived_by_then_and_a_chargeback_wins(con: duckdb.DuckDBPyConnection) -> None:
+def test_labels_are_those_that_arrived_by_then_and_drawn_ones_speak_for_what_is_unknown(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
     """Against an oracle that asks row by row, over histories of late labels, reviews and days of the feed."""
     for seed in range(cases(40, 300)):
         chance = random.Random(seed)
@@ -63,31 +66,47 @@ def test_labels_are_those_that_arrived_by_then_and_a_chargeback_wins(con: duckdb
         rows = list({(day, id_): (day, id_, label) for day, id_, label in rows}.values())
         files = {f"T{n}": chance.choice((0, 1)) for n in range(9) if chance.random() < 0.3}
         reviews = {
-            (day, id_): chance.choice(("fraud", "genuine", "unsure")) for day, id_, _ in rows if chance.random() < 0.3
+            (day, id_): (chance.choice(("fraud", "genuine", "unsure")), chance.choice((True, False, None)))
+            for day, id_, _ in rows
+            if chance.random() < 0.3
         }
+        alerts = [(day, id_) for day, id_, _ in rows if chance.random() < 0.2]
         until = fed_until(chance.choice(DAYS[:20]), delay_days=chance.choice((0, 7)))
 
         expected = {}
         for day, id_, label in rows:
+            outcome, was_sampled = reviews.get((day, id_), ("unsure", None))
             if id_ in files:
-                expected[day, id_] = (files[id_], "label file")
+                expected[day, id_] = (files[id_], "label file", False)
             elif day <= until and label is not None:
-                expected[day, id_] = (label, "feed")
-            elif reviews.get((day, id_), "unsure") != "unsure":
-                expected[day, id_] = (int(reviews[day, id_] == "fraud"), "review")
+                expected[day, id_] = (label, "feed", False)
+            elif outcome != "unsure":
+                expected[day, id_] = (int(outcome == "fraud"), "review", bool(was_sampled))
+        weights = {}
+        for (day, id_), (_, _, is_sampled) in expected.items():
+            sampled = [key for key, known in expected.items() if key[0] == day and known[2]]
+            unknown = [key for key in {(of, one) for of, one, _ in rows} - {*expected} - {*alerts} if key[0] == day]
+            weights[day, id_] = (len(sampled) + len(unknown)) / len(sampled) if is_sampled else 1
 
         _table(con, "silver", ("partition_key VARCHAR", "TransactionID VARCHAR", "isFraud INTEGER"), rows)
         _table(con, "late_labels", ("TransactionID VARCHAR", "isFraud INTEGER"), list(files.items()))
         _table(
             con,
             "reviews",
-            ("partition_key VARCHAR", "TransactionID VARCHAR", "outcome VARCHAR"),
-            [(*key, outcome) for key, outcome in reviews.items()],
+            ("partition_key VARCHAR", "TransactionID VARCHAR", "outcome VARCHAR", "was_sampled BOOLEAN"),
+            [(*key, *decided) for key, decided in reviews.items()],
         )
-        query = "SELECT partition_key, TransactionID, isFraud, origin FROM {}"
-        found = con.execute(query.format(with_known_labels("silver", reviews="reviews", until=until))).fetchall()
+        _table(con, "alerts", ("partition_key VARCHAR", "TransactionID VARCHAR"), alerts)
+        relation = with_known_labels("silver", reviews="reviews", until=until)
+        con.execute(f"CREATE OR REPLACE TEMP TABLE found AS FROM {relation}")
+        found = con.execute("SELECT partition_key, TransactionID, isFraud, origin, is_sampled FROM found").fetchall()
         assert {(day, id_): tuple(known) for day, id_, *known in found} == expected
         assert len(found) == len(expected)
+        weighted = with_weights("found", rows="silver", alerts="alerts")
+        query = f"SELECT partition_key, TransactionID, weight, isFraud, origin FROM {weighted}"
+        found = {(day, id_): tuple(more) for day, id_, *more in con.execute(query).fetchall()}
+        assert {key: weight for key, (weight, *_) in found.items()} == pytest.approx(weights)
+        assert {key: tuple(more) for key, (_, *more) in found.items()} == {k: v[:2] for k, v in expected.items()}
 
 
 def _table(con: duckdb.DuckDBPyConnection, name: str, columns: tuple[str, ...], rows: list[tuple]) -> None:

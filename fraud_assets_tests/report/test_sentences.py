@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from fraud_assets.alerts.review_findings import SampleReviews
 from fraud_assets.report import sentences
 from fraud_assets.report.facts import PartitionFigures, Quarantine, Reviews
 from fraud_assets_tests.report import samples
@@ -90,3 +91,13 @@ def test_unsure_reviews_are_no_decision() -> None:
     assert "4 of 200 alerts" in said
     assert "Precision is not measurable" in said
     assert "Precision 50.0 %" in sentences.reviews(Reviews(200, 2, 2, 90, 4, "2026-01-01", "2026-01-02"))
+
+
+def test_of_what_is_no_alert_reviews_say_something_where_some_of_it_was_drawn() -> None:
+    only_alerts = Reviews(200, 20, 20, 0, 40, "2026-01-01", "2026-01-02")
+    assert "Only alerts are reviewed" in sentences.reviews(only_alerts)
+    said = sentences.reviews(replace(only_alerts, sample=SampleReviews(200, 2, 0.01, 200, 10_000, 100.0)))
+    assert "Drawn at random from what is no alert, and decided: 200 transactions, 2 fraud: 1.00 %" in said
+    assert "so that the lists hold 50.0 % of all fraud (21.9 % to 78.5 %)." in said
+    nobody = replace(only_alerts, fraud=0, genuine=0, unsure=1, sample=SampleReviews(1, 0, 0, 1, 10_000, None))
+    assert sentences.reviews(nobody).endswith("1 transaction, 0 fraud: 0 % (0 % to 79.3 %).")

@@ -1,0 +1,16 @@
+-- Transactions of a partition that are no alert, drawn at random for review: those whose ids have the lowest digests, so
+-- that nothing of a transaction decides, and who draws more, or again, draws the same ones first.
+--
+-- In: scored_rows and silver_rows, the partition in Gold and in Silver; listed_alerts, its alerts; made_of.
+-- Parameter: most. Out: one row per drawn transaction.
+SELECT
+    scored.*,
+    silver.ProductCD,
+    count(*) OVER () AS unalerted_rows,
+    made_of.alerted_at
+FROM scored_rows AS scored
+ANTI JOIN listed_alerts USING (TransactionID)
+JOIN silver_rows AS silver USING (TransactionID)
+CROSS JOIN made_of
+ORDER BY md5('drawn for review ' || TransactionID), TransactionID
+LIMIT $most
