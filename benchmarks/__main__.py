@@ -1,8 +1,8 @@
 """`python -m benchmarks [rows]`: print every table and write all figures to build/bench.json.
 
 Features and the scorer are measured on that many rows; features and a stored partition on ten times as many. The
-service, the latency of a landing and a backlog take many minutes whatever the rows: fewer than 100,000 leave them out,
-and the shares of imports.
+service, the latency of a landing, a backlog and Spark, where it is installed, take many minutes whatever the rows:
+fewer than 100,000 leave them out, and the shares of imports.
 """
 
 import json
@@ -12,12 +12,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import attribution, backlog, features, formats, latency, runs, scoring, serving
+from benchmarks import attribution, backlog, features, formats, latency, runs, scoring, serving, spark
 from benchmarks.measuring import Timing, as_json, as_lines
 
 most_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
 with_operations = most_rows >= 100_000
-served, landings, backlogs = [], [], []
+served, landings, backlogs, spark_runs = [], [], [], []
 feature_runs = features.measure(rows=most_rows)
 feature_runs += features.measure(rows=10 * most_rows, ways=("polars", "fraud_assets", "the whole partition"))
 print("\n".join(features.lines(feature_runs)), flush=True)
@@ -43,6 +43,8 @@ if with_operations:
     print("\n".join(latency.lines(landings)), flush=True)
     backlogs = backlog.measure()
     print("\n".join(backlog.lines(backlogs)), flush=True)
+    spark_runs = spark.measure(rows=(most_rows, 10 * most_rows))
+    print("\n".join(spark.lines(spark_runs)), flush=True)
 
 machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
 figures = {
@@ -55,6 +57,7 @@ figures = {
     "serving": [asdict(one) for one in served],
     "latency": [asdict(one) for one in landings],
     "backlog": [asdict(one) for one in backlogs],
+    "spark": [asdict(one) for one in spark_runs],
 }
 report = Path("build", "bench.json")
 report.parent.mkdir(exist_ok=True)

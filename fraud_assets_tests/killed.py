@@ -30,6 +30,18 @@ from fraud_assets.resources.tables import (
 )
 from fraud_assets_tests.platform import TestPlatform
 
+PRELOADED: Final = (
+    "fraud_assets_tests.killed",
+    "dagster_mlflow",
+    "mlflow.pyfunc",
+    "mlflow.sklearn",
+    "fraud_assets.model.comparison",
+    "fraud_assets.model.pictures",
+    "fraud_assets.model.scorer_kernels",
+    "fraud_assets.model.training",
+)
+"""What takes seconds to import, and each process that dies would import anew."""
+
 Step = tuple[Any, str, Literal["before", "after"], Callable[..., bool]]
 
 
@@ -112,10 +124,11 @@ def _arm(step: str, nth: int) -> None:
     setattr(owner, name, wrapped)
 
 
-def _die(data_dir: Path, home: str, step: str, nth: int) -> None:
+def _work(data_dir: Path, home: str, step: str | None, nth: int) -> None:
     with dg.DagsterInstance.from_config(home) as instance:
         platform = TestPlatform(data_dir, instance)
-        _arm(step, nth)
+        if step is not None:
+            _arm(step, nth)
         if step in MOVES:
             move_prod(platform)
         else:
@@ -130,13 +143,19 @@ def move_prod(platform: TestPlatform) -> None:
     apply_decision(platform.lake, registry, version, move="promoted", **said)
 
 
+def start(platform: TestPlatform, step: str | None = None, nth: int = 1) -> Any:
+    """Let another process do what is due, or the move that a step is of, and die there where one is named."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([*PRELOADED])
+    home = platform.instance.root_directory
+    process = processes.Process(target=_work, args=(platform.data_dir, home, step, nth))
+    process.start()
+    return process
+
+
 def killed_at(platform: TestPlatform, step: str, nth: int = 1) -> bool:
     """Do what is due, or the move that a step is of, in another process, which dies there; return whether it did."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["fraud_assets_tests.killed"])
-    home = platform.instance.root_directory
-    process = processes.Process(target=_die, args=(platform.data_dir, home, step, nth))
-    process.start()
+    process = start(platform, step, nth)
     process.join()
     assert process.exitcode in {0, -signal.SIGKILL}
     return process.exitcode != 0

@@ -141,7 +141,7 @@ def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
     decided = latest_decisions(
         [("f", MONDAY, [decision(name) for name in ("alert", "gone", "drawn", "risen", "row", "none")])]
     )
-    shown = "SELECT '{}' AS TransactionID, '2026-01-0{}' AS partition_key, '3' AS model_version, 'c' AS card_id,"
+    shown = "SELECT '{}' AS TransactionID, '2026-01-0{}' AS partition_key, '{}' AS model_version, 'c' AS card_id,"
     shown += " TIMESTAMPTZ '2026-01-06' AS alerted_at"
     silver = "(FROM (VALUES ('alert', '2026-01-01'), ('row', '2026-01-02'), ('row', '2026-01-03'))"
     with duckdb.connect() as con:
@@ -149,9 +149,9 @@ def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
         rows = join_reviews(
             con,
             decided,
-            alerts=f"({shown.format('alert', 1)})",
-            withdrawn=f"({shown.format('gone', 2)} UNION ALL {shown.format('risen', 4)})",
-            drawn=f"({shown.format('drawn', 3)} UNION ALL {shown.format('risen', 4)})",
+            alerts=f"({shown.format('alert', 1, 3)})",
+            withdrawn=f"({shown.format('gone', 2, 3)} UNION ALL {shown.format('risen', 4, 3)})",
+            drawn=f"({shown.format('drawn', 3, 2)} UNION ALL {shown.format('risen', 5, 4)})",
             silver=f"{silver} AS found (TransactionID, partition_key))",
             feed="simulated",
         )
@@ -159,7 +159,7 @@ def test_each_decision_knows_its_partition_and_the_alert_it_is_about() -> None:
     names = ("TransactionID", "partition_key", "was_alert", "was_sampled", "model_version", "card_id")
     assert sorted(tuple(row[name] for name in names) for row in rows.to_pylist()) == [
         ("alert", "2026-01-01", True, False, "3", "c"),
-        ("drawn", "2026-01-03", False, True, "3", "c"),
+        ("drawn", "2026-01-03", False, True, "2", "c"),
         ("gone", "2026-01-02", True, False, "3", "c"),
         ("none", None, False, False, None, None),
         ("risen", "2026-01-04", True, False, "3", "c"),

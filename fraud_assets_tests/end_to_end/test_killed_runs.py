@@ -1,7 +1,8 @@
 """Whatever is killed wherever: what is due is done in the end, once, and nothing waits for a person.
 
-Histories of landings, corrections, late files, late labels, promotions, rollbacks and lost ticks, in which processes
-that do what is due, or move `@prod`, are killed at every named step. Afterwards the platform equals one that was built
+Histories of landings, corrections, late files, late labels, promotions, rollbacks, lost and doubled ticks, and two
+processes that do the same work at once, in which processes that do what is due, or move `@prod`, are killed at every
+named step. Afterwards the platform equals one that was built
 anew from what landed, quarantine included, and scored and evaluated by the same versions.
 """
 
@@ -33,9 +34,9 @@ from fraud_assets.resources.tables import (
     SILVER_TRANSACTIONS,
 )
 from fraud_assets.run_requests import requests
-from fraud_assets_tests.automation.test_sensors import landed, run_requested, unscored
+from fraud_assets_tests.automation.test_sensors import landed, record_run, run_requested, unscored
 from fraud_assets_tests.depth import cases, full_only
-from fraud_assets_tests.killed import STEPS, killed_at, move_prod
+from fraud_assets_tests.killed import STEPS, killed_at, move_prod, start
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 from fraud_assets_tests.resources.test_promotions import unrecorded
 from fraud_assets_tests.simulator.truth import write_labels
@@ -73,7 +74,7 @@ def platform(begun: Path, tmp_path: Path) -> Iterator[TestPlatform]:
 def happen(platform: TestPlatform, chance: random.Random) -> None:
     """Let one thing happen that people or feeds do."""
     day = FIRST_DAY + timedelta(days=chance.randrange(DAYS))
-    what = chance.choice(("land", "land", "land", "late", "promote", "roll back", "labels", "lost tick"))
+    what = chance.choice(("land", "land", "land", "late", "promote", "roll back", "labels", "lost tick", "two at once"))
     if what == "land":
         platform.simulate(1, start=day, seed=chance.randrange(1_000), rows_per_day=chance.choice((40, 120)))
     elif what == "late":
@@ -87,23 +88,49 @@ def happen(platform: TestPlatform, chance: random.Random) -> None:
             apply_decision(platform.lake, platform.model_registry, None, move="rolled back", **said)
     elif what == "labels":
         write_labels(day, platform.landing_zone.folder, rows_per_day=chance.choice((40, 120, 700)))
+    elif what == "two at once":
+        platform.simulate(2, start=day, seed=chance.randrange(1_000), rows_per_day=40)
+        other = start(platform)
+        for step in platform.run():
+            assert step.problem == ""
+        other.join()
+        assert other.exitcode == 0
     else:
         landed(platform)
 
 
-def settle(platform: TestPlatform) -> None:
-    """Let the sensors tick, and do what they ask for, until they ask for nothing."""
+def ask(platform: TestPlatform) -> list[dg.RunRequest]:
+    return [*landed(platform)[0], *unscored(platform)[0]]
+
+
+def ask_twice(platform: TestPlatform) -> list[dg.RunRequest]:
+    """Return what the sensors ask for; while that is in flight they ask for nothing more."""
+    requests = ask(platform)
+    runs = [record_run(platform, request, dg.DagsterRunStatus.NOT_STARTED) for request in requests]
+    assert ask(platform) == []
+    for run in runs:
+        platform.instance.delete_run(run.run_id)
+    return requests
+
+
+def settle(platform: TestPlatform, asked: set[str | None]) -> None:
+    """Let the sensors tick, and do what they ask for, until they ask for nothing.
+
+    `asked` are the run keys that were asked for before: Dagster launches a key once and never again.
+    """
     end_dead_runs(platform.instance, str(platform.data_dir), now=time.time() + QUIET_SECONDS)
     for run in platform.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)):
         # Dagster's own daemon ends what was launched and never began.
         assert run.status in {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
         platform.instance.report_run_failed(run)
     for _ in range(12):
-        requests = [*landed(platform)[0], *unscored(platform)[0]]
+        requests = ask_twice(platform)
         if not requests and platform.plan().due == ():
             break
         for request in requests:
-            run_requested(platform, request)
+            if request.run_key not in asked:
+                run_requested(platform, request)
+        asked |= {request.run_key for request in requests}
     assert platform.plan().due == ()
     assert platform.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)) == []
     assert list((platform.data_dir / ".runs").glob("*")) == []
@@ -187,7 +214,7 @@ def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
 def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
     platform: TestPlatform, tmp_path: Path, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    chance, asked = random.Random(seed), set[str | None]()
     steps = [*STEPS]
     for round_ in range(3):
         for _ in range(chance.randrange(1, 4)):
@@ -196,14 +223,14 @@ def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
         # Each step has its turn: seeds that follow each other begin where the last one ended.
         killed_at(platform, steps[(3 * seed + round_) % len(steps)], nth=chance.choice((1, 1, 2)))
         if chance.random() < 0.7:
-            settle(platform)
+            settle(platform, asked)
             after = versions(platform)
             assert {key: after.get(key) for key in before} == before, "a partition keeps its model version"
-    settle(platform)
+    settle(platform, asked)
     assert difference(platform, rebuild(platform, tmp_path / "rebuilt")) == []
 
     platform.simulate(DAYS, start=FIRST_DAY, seed=5_000 + seed, rows_per_day=40)
-    settle(platform)
+    settle(platform, asked)
     state = platform.state()
     assert {key: gold.rows for key, gold in state.gold.items()} == {
         key: silver.rows for key, silver in state.silver.items() if silver.rows
@@ -217,12 +244,16 @@ def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
 def test_kills_at_each_step_leave_nothing_for_a_person(
     platform: TestPlatform, tmp_path: Path, steps: list[str]
 ) -> None:
+    together = {"2026-01-05", "2026-01-06"}  # scored by one version before, so that one run builds both
     for number, step in enumerate(steps):
-        platform.simulate(2, start=date(2026, 1, 6), seed=8 + number)
+        before = platform.state().silver
+        platform.simulate(3, start=date(2026, 1, 5), seed=8 + number)
         if EVALUATION_METRICS.address in step:
             write_labels(date(2026, 1, 6), platform.landing_zone.folder, rows_per_day=700)
         assert killed_at(platform, step), f"the work never comes to it: {step}"
-    settle(platform)
+        after = platform.state().silver
+        assert {key for key in together if after[key] != before[key]} in (set(), together), "a slice is written whole"
+    settle(platform, set())
     rebuilt = rebuild(platform, tmp_path / "rebuilt")
     if any(EVALUATION_METRICS.address in step for step in steps):
         evaluated = platform.state().evaluation

@@ -20,6 +20,7 @@ from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions, reconcile
 from fraud_assets.resources.models.registry import FEED_TAG, FILES_TAG, ModelRegistry, NoModelError
 from fraud_assets_tests.depth import FULL, cases
+from fraud_assets_tests.killed import PRELOADED
 from fraud_assets_tests.platform import TestPlatform
 
 NAME = "fraud_isolation_forest"
@@ -316,7 +317,7 @@ def move_and_die(data_dir: str, move: str, steps: int) -> None:
 def processes() -> Any:
     """Fresh single-threaded processes that need not import everything anew: forked from one that did nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "mlflow"])
+    context.set_forkserver_preload([__name__, *PRELOADED])
     return context
 
 

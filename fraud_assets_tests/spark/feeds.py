@@ -41,14 +41,21 @@ high_value_amount = 500.0
 
 
 class SmallFeed:
-    """A feed of some partitions into which files land by chance; the same chance, the same files."""
+    """A feed into which files land by chance; the same chance, the same files.
 
-    def __init__(self, folder: Path, chance: random.Random) -> None:
+    It has four partitions in a row, or as many such rows as there are histories, far from each other: what happens in
+    one is nothing to another, and all are built together.
+    """
+
+    def __init__(self, folder: Path, chance: random.Random, *, histories: int = 1) -> None:
         self.chance = chance
         self.grain = chance.choice(("daily", "daily", "hourly"))
         self.lasts = timedelta(days=1) if self.grain == "daily" else timedelta(hours=1)
         form = "%Y-%m-%d" if self.grain == "daily" else "%Y-%m-%d-%H"
-        self.keys = [(START + number * self.lasts).strftime(form) for number in range(4)]
+        starts = [[START + (10 * row + number) * self.lasts for number in range(4)] for row in range(histories)]
+        self.histories = [[start.strftime(form) for start in row] for row in starts]
+        self.starts = {start.strftime(form): start for row in starts for start in row}
+        self.keys = [*self.starts]
         folder.mkdir(parents=True)
         source = folder / "small.toml"
         source.write_text(
@@ -59,7 +66,7 @@ class SmallFeed:
 
     def land(self, key: str) -> None:
         """Let a file of up to forty records land in a partition."""
-        rows = [self._row(self.keys.index(key)) for _ in range(self.chance.randrange(40))]
+        rows = [self._row(self.starts[key]) for _ in range(self.chance.randrange(40))]
         rows += self.chance.sample(rows, len(rows) // 10)  # copies
         rows += [row | {"amount": "7.25"} for row in self.chance.sample(rows, len(rows) // 15)]  # conflicts
         folder = self.zone.folder / key
@@ -86,7 +93,7 @@ class SmallFeed:
     def mend(self, key: str) -> None:
         (self.zone.folder / key / "000000.csv").unlink(missing_ok=True)
 
-    def _row(self, number: int) -> dict[str, Any]:
+    def _row(self, start: datetime) -> dict[str, Any]:
         chance = self.chance
         self.ids += 1
         seconds = self.lasts.total_seconds()
@@ -97,7 +104,7 @@ class SmallFeed:
         )
         row = {
             "id": f"T{self.ids}" if chance.random() < 0.95 else f"T{chance.randrange(self.ids)}",
-            "time": (START + number * self.lasts + timedelta(seconds=second)).isoformat(),
+            "time": (start + timedelta(seconds=second)).isoformat(),
             "card": chance.choice(("hot", "hot", "a", "b", "c", "é")),
             "product": chance.choice("WCH"),
             "amount": chance.choice(("1.0005", "12.5", "0", "499.9995", "500", "31000.125")),

@@ -39,15 +39,18 @@ def built_by_spark(session: Any, lake: Lake, feed: SmallFeed, keys: list[str], *
     return {key: str(error) for key, error in made.refused.items()}
 
 
-@pytest.mark.parametrize("seed", range(100, 100 + 6 * MORE))
-def test_a_history_gives_the_same_rows_reasons_and_versions(session: Any, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(100, 100 + 5 * MORE))
+def test_histories_give_the_same_rows_reasons_and_versions(session: Any, seed: int, tmp_path: Path) -> None:
+    """Of six at a time, which share Spark's jobs: its tasks cost more than their rows."""
     chance = random.Random(seed)
-    feed = SmallFeed(tmp_path / "feed", chance)
+    feed = SmallFeed(tmp_path / "feed", chance, histories=6)
     here, there = open_lake(tmp_path / "here"), open_lake(tmp_path / "there")
     for step in range(2):
-        for key in chance.sample(feed.keys, 3 if step == 0 else 1):
-            feed.land(key)
-        keys = feed.keys if step == 0 else chance.sample(feed.keys, chance.randrange(1, 4))
+        keys = []
+        for own in feed.histories:
+            for key in chance.sample(own, 3 if step == 0 else 1):
+                feed.land(key)
+            keys += own if step == 0 else chance.sample(own, chance.randrange(1, 4))
 
         refused = built_here(here, feed, sorted(keys))
 
