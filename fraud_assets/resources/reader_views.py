@@ -60,16 +60,21 @@ def _write(connection: DuckDBPyConnection, views: Iterable[View]) -> None:
         "CREATE TABLE tables (name VARCHAR, version BIGINT, as_of TIMESTAMPTZ, grain VARCHAR, location VARCHAR)"
     )
     connection.execute(f"COMMENT ON TABLE tables IS {literal(_words())}")
-    as_of = datetime.now(tz=UTC)
+    as_of, statements = datetime.now(tz=UTC), []
     for view in views:
         table = view.table
         values = [table.address, view.version, as_of, table.grain, view.location]
         connection.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?)", values)
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.group}")
-        connection.execute(f"CREATE VIEW {table.address} AS {view.query}")
-        connection.execute(f"COMMENT ON VIEW {table.address} IS {literal(table.description)}")
-        for name, meaning in table.meanings.items():
-            connection.execute(f"COMMENT ON COLUMN {table.address}.{identifier(name)} IS {literal(meaning)}")
+        statements += [
+            f"CREATE SCHEMA IF NOT EXISTS {table.group}",
+            f"CREATE VIEW {table.address} AS {view.query}",
+            f"COMMENT ON VIEW {table.address} IS {literal(table.description)}",
+            *(
+                f"COMMENT ON COLUMN {table.address}.{identifier(name)} IS {literal(meaning)}"
+                for name, meaning in table.meanings.items()
+            ),
+        ]
+    connection.execute("; ".join(statements))  # one by one, hundreds of comments take twice as long
 
 
 def _words() -> str:

@@ -760,6 +760,7 @@ def test_every_table_has_an_address_of_its_own_and_a_meaning_for_each_column() -
         "gold.fraud_alerts",
         "gold.alert_lists",
         "gold.withdrawn_alerts",
+        "gold.review_samples",
         "gold.alert_reviews",
         "gold.review_files",
         "gold.fraud_report",
