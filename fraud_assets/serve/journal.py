@@ -177,12 +177,15 @@ class Journal:
 
     def _begin(self) -> None:
         self._number += 1
+        path = self._folder / _name(self._number, "open")
         try:
-            path = self._folder / _name(self._number, "open")
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             if self._durable:
                 sync_folder(self._folder)
         except OSError as error:
+            # Of a segment whose name is not durable nothing is: the next entry begins another one.
+            with suppress(OSError):
+                self.seal()
             raise JournalError(f"{self._folder} cannot be written: {error.strerror}.") from error
 
     def _give_up(self, error: OSError) -> None:

@@ -110,6 +110,25 @@ def test_a_group_that_the_disk_refuses_leaves_nothing(folder: Path, journal: Jou
     assert ids(folder) == ["a", "c"]
 
 
+def test_a_segment_whose_name_is_not_durable_is_not_written(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fraud_assets.serve.journal.sync_folder", refuse)
+        with pytest.raises(JournalError, match="cannot be written: Input/output error"):
+            journal.append(entry("lost"))
+    assert segments(folder) == []
+    synced = []
+    monkeypatch.setattr("fraud_assets.serve.journal.sync_folder", synced.append)
+    journal.append(entry("kept"))
+    commit(journal)
+    assert synced == [folder]
+    assert ids(folder) == ["kept"]
+
+
 def test_a_journal_has_one_writer(folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fraud_assets.serve.journal.LOCK_SECONDS", 0)
     with pytest.raises(JournalError, match="Another process"):
