@@ -247,6 +247,7 @@ def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
 def test_kills_at_each_step_leave_nothing_for_a_person(
     platform: TestPlatform, tmp_path: Path, steps: list[str]
 ) -> None:
+    asked = set[str | None]()
     together = {"2026-01-05", "2026-01-06"}  # scored by one version before, so that one run builds both
     for number, step in enumerate(steps):
         before = platform.state().silver
@@ -256,7 +257,7 @@ def test_kills_at_each_step_leave_nothing_for_a_person(
         assert killed_at(platform, step), f"the work never comes to it: {step}"
         after = platform.state().silver
         assert {key for key in together if after[key] != before[key]} in (set(), together), "a slice is written whole"
-    settle(platform, set())
+        settle(platform, asked)
     rebuilt = rebuild(platform, tmp_path / "rebuilt")
     if any(EVALUATION_METRICS.address in step for step in steps):
         evaluated = platform.state().evaluation
