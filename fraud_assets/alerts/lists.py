@@ -120,6 +120,7 @@ def list_alerts(
     earlier: str,
     shown: str,
     withdrawn: str,
+    drawn: str,
     scorer: RowScorer | None,
     ranking: Ranking | None = None,
     most: int,
@@ -136,6 +137,7 @@ def list_alerts(
         earlier: Silver rows of the days before, from which a card's usual is taken.
         shown: the partition's alerts as they stand now.
         withdrawn: what was withdrawn of it before.
+        drawn: what was drawn of it for review before.
         scorer: the version that scored; reasons are taken from its compiled form, and there are none without it.
         ranking: how a ranker orders the partition; None where the score does.
         most: the most alerts of this partition.
@@ -144,7 +146,7 @@ def list_alerts(
         alerted_at: when this list is made (UTC).
     """
     relations = {"scored_rows": scored, "silver_rows": silver, "earlier_rows": earlier}
-    relations |= {"shown_alerts": shown, "withdrawn_before": withdrawn}
+    relations |= {"shown_alerts": shown, "withdrawn_before": withdrawn, "drawn_before": drawn}
     for name, relation in relations.items():
         con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {relation}")
     ranked = None if ranking is None else ranking.ranked

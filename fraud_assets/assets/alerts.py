@@ -71,8 +71,8 @@ def fraud_alerts(
 
     By `fraud_score` they are its highest anomalies. Where a ranker is behind `@prod`, it orders the list as soon as the
     history of the partition's cards is made; scores, and the forest's reasons, stay as they are. What was shown and is
-    no alert any more moves to `gold.withdrawn_alerts`. What was drawn at random from the rest, for review,
-    stands in `gold.review_samples`.
+    no alert any more moves to `gold.withdrawn_alerts`. What was drawn at random from the rest, for review, stands in
+    `gold.review_samples`.
     """
     grain = landing_zone.source.partitions.grain
     scored = lake.partition_states(PREDICTIONS, ("model_version",))
@@ -95,6 +95,7 @@ def fraud_alerts(
             earlier=lake.select(SILVER_TRANSACTIONS, keys=earlier_keys(key, scored, grain)),
             shown=lake.select(ALERTS, keys=[key]),
             withdrawn=lake.select(WITHDRAWN_ALERTS, keys=[key]),
+            drawn=lake.select(REVIEW_SAMPLES, keys=[key]),
             scorer=scorer(version) if version else None,
             ranking=ranking,
             most=most_alerts(key, grain, alerts_per_day, shown),

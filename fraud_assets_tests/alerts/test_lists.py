@@ -76,6 +76,7 @@ def listed(
         "earlier": pa.Table.from_pylist(earlier or [], schema=silver_schema()),
         "shown": ALERTS_SCHEMA.empty_table() if before is None else before.alerts,
         "withdrawn": WITHDRAWN_SCHEMA.empty_table() if before is None else before.withdrawn,
+        "drawn": SAMPLES_SCHEMA.empty_table() if before is None else before.sample,
     }
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
@@ -252,6 +253,16 @@ def test_what_is_drawn_for_review_is_no_alert_and_depends_on_nothing_but_ids(
     )
 
 
+def test_what_was_drawn_stays_drawn_whatever_is_added(scorer: Scorer) -> None:
+    before = listed(scorer, [*USUAL, LARGE], sampled=5)
+    more = [bought(f"more{n}", f"d{n}", amount=50.0, second=60 * n) for n in range(200)]
+    after = listed(scorer, [*USUAL, *more, LARGE], before=before, sampled=8)
+    drawn, drawn_before = (set(made.sample["TransactionID"].to_pylist()) for made in (after, before))
+    assert (len(drawn), len(drawn_before)) == (8, 5)
+    assert drawn_before < drawn
+    assert drawn != set(listed(scorer, [*USUAL, *more, LARGE], sampled=8).sample["TransactionID"].to_pylist())
+
+
 @given(st.integers(0, 500), st.integers(0, 30))
 def test_hours_draw_together_what_the_day_draws_and_what_was_drawn_stays(per_day: int, drawn: int) -> None:
     hours = [f"{DAY}-{hour:02}" for hour in range(24)]
@@ -341,7 +352,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 import duckdb
 from fraud_assets.alerts.lists import list_alerts
-from fraud_assets.alerts.schemas import ALERTS_SCHEMA, WITHDRAWN_SCHEMA
+from fraud_assets.alerts.schemas import ALERTS_SCHEMA, SAMPLES_SCHEMA, WITHDRAWN_SCHEMA
 from fraud_assets.gold.predictions import GOLD_SCHEMA
 from fraud_assets.model.scorer import Scorer
 from fraud_assets.silver.contract import silver_schema
@@ -357,7 +368,8 @@ one = dict(TransactionID="'t'", card_id="'c'", event_timestamp="TIMESTAMPTZ '202
 with duckdb.connect() as con:
     made = list_alerts(con, scored=relation(GOLD_SCHEMA, **one), silver=relation(silver_schema(), **one),
         earlier=relation(silver_schema(), **one), shown=f"(FROM {{relation(ALERTS_SCHEMA)}} WHERE false)",
-        withdrawn=f"(FROM {{relation(WITHDRAWN_SCHEMA)}} WHERE false)", scorer=Scorer.load(Path({str(tmp_path)!r})),
+        withdrawn=f"(FROM {{relation(WITHDRAWN_SCHEMA)}} WHERE false)",
+        drawn=f"(FROM {{relation(SAMPLES_SCHEMA)}} WHERE false)", scorer=Scorer.load(Path({str(tmp_path)!r})),
         most=5, alerts_per_day=5, alerted_at=datetime.now(tz=UTC))
 assert made.alerts.num_rows == 1, made
 assert made.alerts["reasons"].to_pylist()[0]
