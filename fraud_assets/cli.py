@@ -267,15 +267,18 @@ def _decide(
 def alerts(day: str, csv_file: Path | None, xlsx_file: Path | None) -> None:
     """Show the alerts of a day, e.g. 2026-01-28, card by card with their reasons; or write them to a spreadsheet.
 
+    Transactions that were drawn for review beside them come last.
+
     A spreadsheet has empty columns for decisions; `fraud-assets review FILE` takes it back.
     """
     from fraud_assets import console_alerts
 
     listed = console_alerts.read_day(_platform().lake, day)
+    more = f" and {len(listed.drawn):,} drawn transactions" if listed.drawn else ""
     for file, write in ((csv_file, console_alerts.write_csv), (xlsx_file, console_alerts.write_xlsx)):
         if file is not None:
             write(file, listed)
-            click.echo(f"Written    {len(listed.alerts):,} alerts to {console.shown(file.absolute())}")
+            click.echo(f"Written    {len(listed.alerts):,} alerts{more} to {console.shown(file.absolute())}")
     if csv_file is None and xlsx_file is None:
         console_alerts.show(listed)
 

@@ -93,7 +93,7 @@ def show(day: DayOfAlerts) -> None:
     for _, alerts in groupby(day.alerts, key=lambda row: (row["partition_key"], row["card_rank"])):
         _show_card(list(alerts))
     if day.drawn:
-        click.echo(f"\n{len(day.drawn):,} {_DRAWN}: what they turn out to be says what the list misses")
+        click.echo(f"\n{len(day.drawn):,} transactions {_DRAWN}: what they turn out to be says what the list misses")
     for row in day.drawn:
         _show_transaction(row, "")
 

@@ -134,8 +134,11 @@ def test_what_was_drawn_at_random_says_what_the_lists_miss(
         drawn=REVIEW_SAMPLES, alerts=ALERTS,
     )  # fmt: skip
     assert [counts for _, *counts in drawn] == [[20, 0]] * 6
-    assert "20 drawn at random from what is no alert: what they turn out to be" in command("alerts", "2026-01-04")
-    command("alerts", "2026-01-04", "--xlsx", tmp_path / "day.xlsx")
+    assert "20 transactions drawn at random from what is no alert: what they turn out to be" in command(
+        "alerts", "2026-01-04"
+    )
+    said = command("alerts", "2026-01-04", "--xlsx", tmp_path / "day.xlsx")
+    assert "Written    3 alerts and 20 drawn transactions to" in said
     rows = read_rows(tmp_path / "day.xlsx", ["TransactionID", "outcome"])
     assert [row["reason"] == "drawn at random from what is no alert" for row in rows] == [False] * 3 + [True] * 20
     write_csv(
