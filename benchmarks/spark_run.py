@@ -20,7 +20,7 @@ from fraud_assets.spark.session import SparkOptions, open_session
 from fraud_assets.spark.silver import build_with_spark
 
 _DUCKDB: Final = "4GiB"
-"""What DuckDB may use where it builds the day by itself: as much as two executors and their workers together."""
+"""What DuckDB may use where it builds the day by itself: what two executors, their workers and the driver hold."""
 
 
 def run(way: str, folder: Path) -> None:

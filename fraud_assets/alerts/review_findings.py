@@ -67,6 +67,7 @@ def read_sample(
             stood_for AS (
                 SELECT *, scored_rows - alerts AS unalerted, (scored_rows - alerts) / decided AS weight
                 FROM found JOIN {alert_lists} USING (partition_key)
+                WHERE scored_rows > alerts  -- else a correction has made alerts of all that was drawn from
             )
         SELECT
             coalesce(sum(decided), 0)::BIGINT,

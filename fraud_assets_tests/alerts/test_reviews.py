@@ -262,6 +262,13 @@ def test_where_all_of_the_rest_was_reviewed_recall_is_what_it_is() -> None:
     assert of_sample(days, version="2") is None
 
 
+def test_a_day_of_which_all_became_alerts_says_nothing_of_the_rest() -> None:
+    all_alerts = {"2026-01-01": (2, 2, ["fraud"], ["genuine"])}
+    assert of_sample(all_alerts) is None
+    another = {"2026-01-02": (12, 2, ["fraud"], ["genuine"])}
+    assert of_sample(all_alerts | another) == of_sample(another)
+
+
 @pytest.mark.parametrize(
     ("caught", "frauds", "value", "why"),
     [(None, 1, None, "no alert of the sampled partitions"), (0.0, 0, None, "no fraud was found"), (0.0, 1, 0.0, None)],

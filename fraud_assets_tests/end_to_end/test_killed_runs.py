@@ -2,8 +2,8 @@
 
 Histories of landings, corrections, late files, late labels, promotions, rollbacks, lost and doubled ticks, and two
 processes that do the same work at once, in which processes that do what is due, or move `@prod`, are killed at every
-named step. Afterwards the platform equals one that was built
-anew from what landed, quarantine included, and scored and evaluated by the same versions.
+named step. Afterwards the platform equals one that was built anew from what landed, quarantine included, and scored and
+evaluated by the same versions.
 """
 
 import random

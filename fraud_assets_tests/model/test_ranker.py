@@ -81,12 +81,12 @@ def test_the_order_of_rows_changes_nothing(trained: TrainedRanker) -> None:
 
 def test_a_row_counts_as_often_as_its_weight_says(trained: TrainedRanker) -> None:
     """Genuine rows of which one in ten was kept, each ten times as heavy, tell as much fraud as all of them."""
-    rows = some_rows(20_000, seed=5)
+    rows = some_rows(60_000, seed=5)
     kept = rows[(rows["isFraud"] == 1) | (np.arange(len(rows)) % 10 == 0)]
     weighted = train_ranker(kept.assign(weight=np.where(kept["isFraud"] == 1, 1.0, 10.0)))
     X = some_rows(4_000, seed=6)[list(RANKER_FEATURES)].to_numpy()  # noqa: N806
     expected = float(rows["isFraud"].mean())
-    assert weighted.ranker.probability(X).mean() == pytest.approx(expected, rel=0.3)
+    assert weighted.ranker.probability(X).mean() == pytest.approx(expected, rel=0.2)
     assert train_ranker(kept).ranker.probability(X).mean() > 2 * expected
     rows = some_rows(2_000, seed=1).assign(weight=1.0)
     other = train_ranker(rows)
