@@ -74,15 +74,19 @@ check: $(INSTALLED) ## lint, types, import rules, definitions
 
 # DuckDB's binding reports its own types as leaked when Python exits; pytest's summary shall stay the last line.
 QUIET_EXIT := 2> >(grep -v -e nanobind -e '^ - ' >&2)
-# A worker per core, and a core per worker; more than a few would fight over memory and the disk. Files go in their
-# order: the longest, of few tests each, would else come last, and one worker would wait for the other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A core per worker, and a worker more than there are cores, since many tests wait for processes of their own; more than a
+# few would fight over memory. Files go in their order: the longest, of few tests each, would else come last.
+WORKERS := --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# In memory where there is room: else each commit of Dagster's and MLflow's sqlite files waits for the disk.
+IN_MEMORY := $(shell df --output=avail --block-size=G /dev/shm 2>/dev/null | awk '+$$1 >= 8 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')
+PYTEST := $(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/pytest $(WORKERS)
 
 test: $(INSTALLED) ## the test suites, 10 minutes at most
 	$(PYTEST) $(QUIET_EXIT)
 
+verify: DEPTH = full
 verify: $(INSTALLED) ## the same suites with all their histories and cases, in another time zone
-	TZ=Pacific/Auckland FRAUD_TEST_DEPTH=full $(PYTEST) $(QUIET_EXIT)
+	TZ=Pacific/Auckland FRAUD_TEST_DEPTH=$(DEPTH) $(PYTEST) $(QUIET_EXIT)
 
 bench: $(INSTALLED) ## speed and memory, beside a control in the same run
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra bench -r pyproject.toml

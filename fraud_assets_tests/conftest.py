@@ -11,12 +11,18 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from fraud_assets.resources.models.registry import ModelRegistry
+from fraud_assets_tests import depth
 from fraud_assets_tests.platform import TestPlatform
 
 # Two busy cores make any deadline a coin toss; what a test proves does not depend on its speed.
 # The same cases on every machine: a failure is one that whoever changed the code can repeat.
 settings.register_profile("fraud_assets", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fraud_assets")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    if depth.DEEPER_ALONE:
+        items[:] = [item for item in items if depth.has_more_at_full_depth(item)]
 
 
 @pytest.fixture(autouse=True)

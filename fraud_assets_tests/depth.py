@@ -1,14 +1,20 @@
 """How many cases a test runs: few by default, all of them with FRAUD_TEST_DEPTH=full (`make verify`).
 
+FRAUD_TEST_DEPTH=deeper leaves out what runs no more of them than by default, for who has seen that pass already.
 FRAUD_TEST_MORE=10 multiplies what takes minutes each, for who has hours: kills of real processes, Spark's histories.
 """
 
 import os
+from typing import Final
 
 import pytest
 
-FULL = os.environ.get("FRAUD_TEST_DEPTH") == "full"
-MORE = int(os.environ.get("FRAUD_TEST_MORE", "1"))
+_DEPTH: Final = os.environ.get("FRAUD_TEST_DEPTH", "")
+FULL: Final = _DEPTH in {"full", "deeper"}
+DEEPER_ALONE: Final = _DEPTH == "deeper"
+MORE: Final = int(os.environ.get("FRAUD_TEST_MORE", "1"))
+
+_WHERE: Final = "make verify"
 
 
 def cases(quick: int, full: int) -> int:
@@ -18,4 +24,10 @@ def cases(quick: int, full: int) -> int:
 
 def full_only(why: str) -> pytest.MarkDecorator:
     """Mark what runs at full depth alone, and say why."""
-    return pytest.mark.skipif(not FULL, reason=f"{why}: make verify")
+    return pytest.mark.skipif(not FULL, reason=f"{why}: {_WHERE}")
+
+
+def has_more_at_full_depth(test: pytest.Function) -> bool:
+    """Tell whether a test may run more at full depth: it is marked so, or its file counts cases."""
+    is_marked = any(_WHERE in mark.kwargs.get("reason", "") for mark in test.iter_markers("skipif"))
+    return is_marked or not {"cases", "FULL"}.isdisjoint(vars(test.module))

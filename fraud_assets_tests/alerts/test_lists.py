@@ -229,7 +229,7 @@ def test_hostile_texts_go_through_unharmed(scorer: Scorer, text: str) -> None:
     assert row["card_transactions"][0]["ProductCD"] == text
 
 
-@settings(max_examples=cases(15, 150))
+@settings(max_examples=cases(15, 50))
 @given(st.integers(0, 45), st.sampled_from((0, 3, 100)))
 def test_what_is_drawn_for_review_is_no_alert_and_depends_on_nothing_but_ids(
     scorer: Scorer, sampled: int, most: int
@@ -288,7 +288,7 @@ def test_a_version_without_a_compiled_scorer_has_alerts_without_reasons() -> Non
     assert row["reason"].startswith("No reasons")
 
 
-@settings(max_examples=cases(15, 60))
+@settings(max_examples=cases(15, 40))
 @given(st.randoms(use_true_random=False), st.integers(0, 12))
 def test_any_list_is_the_highest_anomalies_card_after_card(scorer: Scorer, chance: Any, most: int) -> None:
     rows = [
@@ -325,7 +325,7 @@ def test_an_hours_list_grows_with_the_day_and_leaves_what_was_shown() -> None:
     assert totals[-1] == 100
 
 
-@settings(max_examples=cases(100, 3_000))
+@settings(max_examples=cases(100, 1_000))
 @given(st.permutations(range(24)), st.lists(st.integers(0, 30), min_size=24, max_size=24), st.integers(1, 60))
 def test_hours_in_any_order_never_show_more_than_a_days_alerts(
     order: list[int], anomalies: list[int], alerts_per_day: int

@@ -218,7 +218,7 @@ def test_the_average_of_several_purchases_is_a_subject_of_its_own() -> None:
 numbers = st.floats(-5.0, 5.0)
 
 
-@settings(max_examples=cases(100, 3_000))
+@settings(max_examples=cases(100, 1_000))
 @given(st.lists(numbers, min_size=8, max_size=8), st.integers(1, 40), st.sampled_from([0, 1]), st.floats(0, 1e9))
 def test_reasons_are_few_ordered_suspicious_and_each_of_another_subject(
     added: list[float], count: int, abroad: int, amount: float

@@ -57,7 +57,7 @@ def test_no_cell_of_a_csv_file_begins_as_a_formula_does(tmp_path: Path) -> None:
     assert not [line for line in text.splitlines() if line.lstrip('"')[:1] in ("=", "+", "-", "@", "\t")]
 
 
-@settings(max_examples=cases(100, 2_000))
+@settings(max_examples=cases(100, 500))
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1))
 def test_any_text_survives_csv(text: str) -> None:
     written = spreadsheets.as_csv(["a", "b"], [[text, "end"]])
@@ -202,15 +202,20 @@ def of_sample(days: dict[str, tuple[int, int, list[str], list[str]]], **options:
     with duckdb.connect() as con:
         con.execute(f"CREATE TABLE reviews ({REVIEWED})")
         con.execute("CREATE TABLE lists (partition_key VARCHAR, scored_rows BIGINT, alerts BIGINT)")
-        for day, (scored, alerts, of_alerts, drawn) in days.items():
-            con.execute("INSERT INTO lists VALUES (?, ?, ?)", [day, scored, alerts])
-            for outcomes, is_alert in ((of_alerts, True), (drawn, False)):
-                for outcome in outcomes:
-                    con.execute("INSERT INTO reviews VALUES (?, ?, ?, ?, '1')", [day, is_alert, not is_alert, outcome])
+        lists = [f"('{day}', {scored}, {alerts})" for day, (scored, alerts, _, _) in days.items()]
+        reviews = [
+            f"('{day}', {is_alert}, {not is_alert}, '{outcome}', '1')"
+            for day, (_, _, of_alerts, drawn) in days.items()
+            for outcomes, is_alert in ((of_alerts, True), (drawn, False))
+            for outcome in outcomes
+        ]
+        for table, rows in (("lists", lists), ("reviews", reviews)):
+            if rows:
+                con.execute(f"INSERT INTO {table} VALUES {', '.join(rows)}")
         return read_sample(con, "reviews", "lists", **options)
 
 
-@settings(max_examples=cases(50, 1_000))
+@settings(max_examples=cases(50, 300))
 @given(
     st.lists(
         st.tuples(

@@ -9,6 +9,7 @@ from random import randrange
 
 import dagster as dg
 import pytest
+from dagster._core.utils import make_new_run_id
 from mlflow import MlflowClient
 
 from fraud_assets.automation import dead_runs
@@ -66,9 +67,8 @@ def ranges(requests: list[dg.RunRequest]) -> list[tuple[str, str]]:
 def record_run(platform: TestPlatform, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
     """Store a run as the daemon would have made it for the request."""
     assert request.job_name is not None
-    return platform.instance.create_run_for_job(
-        platform.definitions.resolve_job_def(request.job_name), tags=dict(request.tags), status=status
-    )
+    run = dg.DagsterRun(request.job_name, run_id=make_new_run_id(), tags=dict(request.tags), status=status)
+    return platform.instance.add_run(run)
 
 
 def run_requested(platform: TestPlatform, request: dg.RunRequest) -> dg.ExecuteInProcessResult:

@@ -78,7 +78,7 @@ def test_faults_are_counted_by_partition(con: duckdb.DuckDBPyConnection, gold: K
 KEYS = st.lists(st.tuples(st.sampled_from("567"), st.sampled_from("ABC")), max_size=8)
 
 
-@settings(max_examples=cases(60, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(60, 250), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(silver=KEYS, gold=KEYS)
 def test_the_comparison_agrees_with_counting_by_hand(con: duckdb.DuckDBPyConnection, silver: Keys, gold: Keys) -> None:
     built, scores = Counter(silver), Counter(gold)
@@ -96,7 +96,7 @@ def test_the_comparison_agrees_with_counting_by_hand(con: duckdb.DuckDBPyConnect
     assert compare(con, silver, gold) == Completeness(rows=rows, faults=faults)
 
 
-@settings(max_examples=cases(20, 300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=cases(20, 60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     first=st.integers(0, 10**12),
     step=st.sampled_from([1, 2, 10, 2**32]),

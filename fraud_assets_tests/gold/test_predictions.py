@@ -198,7 +198,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=cases(40, 2000))
+@settings(max_examples=cases(40, 500))
 @given(parts=st.lists(st.lists(ROWS, max_size=5), max_size=3))
 def test_each_row_has_the_score_that_it_has_alone(parts: list[list[dict[str, Any]]]) -> None:
     made = [row for batch in scored(*map(silver_batch, parts)) for row in batch.to_pylist()]

@@ -100,7 +100,7 @@ def assert_right(pipeline: Pipeline, rows: np.ndarray) -> None:
 def test_contributions_are_those_of_a_slow_walk_over_the_trees(family: str) -> None:
     random = np.random.default_rng(5)
     rows = FAMILIES[family](random, 1_000)
-    assert_right(fitted(rows, n_estimators=9), FAMILIES[family](random, cases(25, 1_000)))
+    assert_right(fitted(rows, n_estimators=9), FAMILIES[family](random, cases(25, 250)))
 
 
 @pytest.mark.parametrize(

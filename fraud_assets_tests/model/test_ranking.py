@@ -64,7 +64,7 @@ def ranking_of(rows: LabelledRows) -> dict[str, float]:
     return {name: value[0] for name, value in ranking_metrics(weighted(queue, rows.weight_of_card[None])).items()}
 
 
-@settings(max_examples=cases(40, 1_000))
+@settings(max_examples=cases(40, 250))
 @given(rows=labelled_rows())
 def test_a_ranking_is_measured_as_scikit_learn_does_weights_and_ties_included(rows: LabelledRows) -> None:
     found = ranking_of(rows)
@@ -78,7 +78,7 @@ def test_a_ranking_is_measured_as_scikit_learn_does_weights_and_ties_included(ro
         assert found["roc_auc"] == pytest.approx(roc_auc_score(rows.is_fraud, rows.score, sample_weight=rows.weight))
 
 
-@settings(max_examples=cases(40, 1_000))
+@settings(max_examples=cases(40, 250))
 @given(rows=drawn_rows())
 def test_a_weight_of_two_is_two_rows_and_a_weight_of_zero_is_none(rows: LabelledRows) -> None:
     found = ranking_of(rows)
@@ -105,7 +105,7 @@ def slow_reviews(
     return reviewed, found, amount_found
 
 
-@settings(max_examples=cases(40, 1_000))
+@settings(max_examples=cases(40, 250))
 @given(rows=drawn_rows(), capacity=st.floats(0.1, 60), by_day=st.booleans())
 def test_a_capacity_is_spent_from_the_top_of_each_day(rows: LabelledRows, capacity: float, by_day: bool) -> None:
     queue = review_queue(rows.score, rows.is_fraud, rows.amount, rows.card, rows.day if by_day else None)
@@ -137,7 +137,7 @@ def test_ties_count_what_a_review_in_random_order_finds_on_average(capacity: int
     assert found["precision_at_x"][0] == pytest.approx(on_average)
 
 
-@settings(max_examples=cases(40, 1_000))
+@settings(max_examples=cases(40, 250))
 @given(rows=drawn_rows(), capacity=st.integers(1, 8))
 def test_card_precision_is_the_mean_over_days_of_the_share_of_reviewed_cards_with_fraud(
     rows: LabelledRows, capacity: int
@@ -161,7 +161,7 @@ def test_card_precision_is_the_mean_over_days_of_the_share_of_reviewed_cards_wit
     assert np.isnan(found) if not of_days else found == pytest.approx(np.mean(of_days))
 
 
-@settings(max_examples=cases(25, 500))
+@settings(max_examples=cases(25, 125))
 @given(rows=drawn_rows(), data=st.data())
 def test_no_figure_depends_on_the_order_of_the_rows(rows: LabelledRows, data: st.DataObject) -> None:
     order = np.array(data.draw(st.permutations(range(len(rows.score)))))

@@ -100,7 +100,7 @@ FIGURES = st.dictionaries(
 )
 
 
-@settings(max_examples=cases(50, 1_000))
+@settings(max_examples=cases(50, 250))
 @given(figures=st.dictionaries(st.text(min_size=1, max_size=5), FIGURES, min_size=1))
 def test_whatever_was_evaluated_is_read_back(figures: dict[str, dict[str, Estimate]]) -> None:
     assert evaluation_of(reversed(written(Evaluation(figures)))) == Evaluation(figures)

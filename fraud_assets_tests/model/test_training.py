@@ -102,7 +102,7 @@ def test_up_to_the_limit_every_row_trains(features):
     assert sorted_rows(rows) == sorted_rows(as_features(features))
 
 
-@settings(max_examples=cases(10, 200))
+@settings(max_examples=cases(10, 60))
 @given(seed=st.integers(0, 2**32 - 1), max_rows=st.integers(1, 2_000))
 def test_a_sample_is_the_same_rows_however_the_table_is_stored(features, seed, max_rows):
     silver = as_silver(features)
@@ -153,7 +153,7 @@ def test_the_pipeline_knows_the_features_by_name(pipeline):
     ]
 
 
-@settings(max_examples=cases(5, 50))
+@settings(max_examples=cases(5, 20))
 @given(seed=st.integers(0, 2**32 - 1))
 def test_rows_stored_in_another_order_give_the_same_bits(features, pipeline, seed):
     shuffled = features.sample(frac=1.0, random_state=seed)
@@ -237,7 +237,7 @@ def test_a_training_is_its_pipeline_compiled_at_the_default_threshold(trained, f
     assert (trained.threshold, trained.scorer.threshold, trained.not_compiled) == (0.0, 0.0, None)
 
 
-@settings(max_examples=cases(200, 5_000))
+@settings(max_examples=cases(200, 1_000))
 @given(
     scores=st.lists(st.integers(-20, 20).map(lambda n: n / 7), min_size=1, max_size=60),
     share=st.floats(0.001, 0.999),
@@ -284,7 +284,7 @@ def test_a_share_cannot_be_met_where_the_training_scores_are_not_known(trained):
     assert with_threshold(trained.pipeline, scorer, trained.distribution, alert_share=None).scorer is None
 
 
-@settings(max_examples=cases(50, 1_000))
+@settings(max_examples=cases(50, 250))
 @given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=50))
 def test_a_quantile_is_the_least_value_with_that_share_at_or_below_it(values):
     column = pd.DataFrame(dict.fromkeys(FEATURE_NAMES, values))

@@ -40,7 +40,7 @@ def test_the_last_partitions_evaluate_and_the_earlier_ones_train(keys, gap, trai
     assert (window.training_keys(keys), window.evaluation_keys(keys)) == (trained, evaluated)
 
 
-@settings(max_examples=cases(100, 2_000))
+@settings(max_examples=cases(100, 500))
 @given(
     keys=st.lists(st.dates().map(str), min_size=2, max_size=40, unique=True),
     share=st.floats(0.01, 0.99),

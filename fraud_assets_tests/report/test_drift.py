@@ -43,7 +43,7 @@ values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.5, 80.0]), min_size=COLUMNS,
 partition = st.lists(values, min_size=1, max_size=12)
 
 
-@hypothesis_settings(max_examples=cases(25, 300))
+@hypothesis_settings(max_examples=cases(25, 100))
 @given(training=partition, other=partition)
 def test_the_effect_size_is_the_largest_difference_of_the_shares_at_or_below_a_value_of_training(
     con: duckdb.DuckDBPyConnection, training: list[list[float]], other: list[list[float]]

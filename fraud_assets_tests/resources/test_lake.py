@@ -53,7 +53,7 @@ NOTES = Table(
 )
 
 WRITERS = 4
-TABLES_MADE = cases(3, 30)
+TABLES_MADE = cases(3, 12)
 
 
 def notes(author: str, numbers: Sequence[int], key: str = "2026-01-05") -> pa.Table:
@@ -618,7 +618,7 @@ def replace_shared_partition(folder: Path, author: str) -> list[int | None]:
     """Return the version that each attempt made, or None where another writer came first."""
     lake = open_lake(folder / "data")
     versions: list[int | None] = []
-    for _ in range(cases(6, 40)):
+    for _ in range(cases(6, 20)):
         try:
             versions.append(put(lake, author, [1] * 50))
         except PartitionConflictError:
@@ -628,7 +628,7 @@ def replace_shared_partition(folder: Path, author: str) -> list[int | None]:
 
 def write_and_publish(folder: Path, author: str) -> int:
     lake = open_lake(folder / "data")
-    rounds = cases(2, 25)
+    rounds = cases(2, 10)
     for round_ in range(1, rounds + 1):
         rows = pa.concat_tables(
             one_row(PREDICTIONS, f"of {author}", model_version=str(round_), TransactionID=str(n)) for n in range(20)

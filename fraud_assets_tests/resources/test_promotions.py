@@ -232,7 +232,7 @@ def test_reconciling_before_there_is_a_model_leaves_nothing_behind(tmp_path):
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".locks"]
 
 
-@settings(max_examples=cases(200, 5_000))
+@settings(max_examples=cases(200, 1_000))
 @given(
     moves=st.lists(
         st.one_of(

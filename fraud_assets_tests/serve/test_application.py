@@ -357,7 +357,7 @@ def client(make_client: MakeClient) -> Client:
 
 
 @given(bodies=st.lists(BODIES, min_size=1, max_size=4))
-@settings(max_examples=cases(80, 320), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(80, 160), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_body_makes_the_service_fail(client: Client, bodies: list[bytes]):
     for status, body in client.posts(bodies):
         assert status in (200, 409, 422)

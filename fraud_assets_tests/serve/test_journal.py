@@ -77,7 +77,7 @@ def test_what_was_not_committed_is_not_there(folder: Path, journal: Journal):
 
 
 @given(cut=st.integers(0, 2_000), names=st.lists(st.text(min_size=1), min_size=1, max_size=5, unique=True))
-@settings(max_examples=cases(60, 240), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(60, 120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_a_file_that_ends_anywhere_exactly_the_whole_entries_count(
     tmp_path_factory: pytest.TempPathFactory, cut: int, names: list[str]
 ):

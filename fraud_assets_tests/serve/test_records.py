@@ -100,7 +100,7 @@ def values(record: Record) -> tuple[Any, ...]:
 
 
 @given(changes=RECORDS, indent=st.sampled_from([None, 1]), ascii_only=st.booleans())
-@settings(max_examples=cases(250, 1_000))
+@settings(max_examples=cases(250, 500))
 def test_the_fast_way_finds_what_cleaning_finds(
     reader: RecordReader, changes: dict[str, Any], indent: int | None, ascii_only: bool
 ):
@@ -113,7 +113,7 @@ def test_the_fast_way_finds_what_cleaning_finds(
 
 
 @given(changes=RECORDS)
-@settings(max_examples=cases(25, 100))
+@settings(max_examples=cases(25, 50))
 def test_what_lands_is_what_was_scored(
     reader: RecordReader, changes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ):

@@ -75,7 +75,7 @@ def windows(lateness: timedelta = timedelta(hours=1)) -> Windows:
 
 
 @given(rows=ROWS, known=st.integers(1, 25))
-@settings(max_examples=cases(60, 400))
+@settings(max_examples=cases(60, 150))
 def test_features_are_the_bits_that_the_batch_gives_for_what_is_known(
     con: duckdb.DuckDBPyConnection, rows: list[Transaction], known: int
 ):
@@ -90,7 +90,7 @@ def test_features_are_the_bits_that_the_batch_gives_for_what_is_known(
 
 
 @given(amounts=st.lists(AMOUNTS, min_size=90, max_size=330))
-@settings(max_examples=cases(15, 60))
+@settings(max_examples=cases(15, 30))
 def test_a_crowded_window_has_the_bits_of_the_batch(con: duckdb.DuckDBPyConnection, amounts: list[int]):
     rows = [Transaction(f"T{at}", NOON + at, "a", "WHC"[at % 3], amount, False) for at, amount in enumerate(amounts)]
     held = windows()
@@ -109,7 +109,7 @@ def test_sums_beyond_a_chunk_of_exact_products_are_exact():
 
 
 @given(rows=ROWS)
-@settings(max_examples=cases(60, 300))
+@settings(max_examples=cases(60, 120))
 def test_what_is_forgotten_is_in_no_window_that_may_still_be_asked_for(
     con: duckdb.DuckDBPyConnection, rows: list[Transaction]
 ):
@@ -161,7 +161,7 @@ def test_every_id_of_a_busy_card_is_found_until_it_is_forgotten():
 
 
 @given(rows=ROWS, taken=st.integers(0, 24))
-@settings(max_examples=cases(40, 160))
+@settings(max_examples=cases(40, 80))
 def test_a_transaction_that_is_taken_back_was_never_there(
     con: duckdb.DuckDBPyConnection, rows: list[Transaction], taken: int
 ):

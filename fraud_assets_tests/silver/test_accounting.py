@@ -59,7 +59,7 @@ def test_what_does_not_add_up_is_said_by_partition(
 COUNTS = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3))
 
 
-@settings(max_examples=cases(60, 1000))
+@settings(max_examples=cases(60, 250))
 @given(landed=COUNTS, silver=COUNTS, quarantined=COUNTS)
 def test_accounting_agrees_with_adding_by_hand(
     con: duckdb.DuckDBPyConnection, landed: Counts, silver: Counts, quarantined: Counts

@@ -230,7 +230,7 @@ def expected_outcome(files: list[list[str]], *, is_last_file: bool) -> tuple[dic
 
 
 @given(files=st.lists(st.lists(ROWS, max_size=6), max_size=3), is_last_file=st.booleans())
-@settings(max_examples=cases(25, 300), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(25, 100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_landed_row_is_good_or_quarantined_as_the_rules_say(
     con: duckdb.DuckDBPyConnection, tmp_path: Path, files: list[list[str]], is_last_file: bool
 ):

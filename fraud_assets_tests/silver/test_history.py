@@ -129,7 +129,7 @@ def test_a_row_is_told_what_the_partitions_before_it_hold_and_nothing_else(grain
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
 
-        @settings(max_examples=cases(20, 100))
+        @settings(max_examples=cases(20, 50))
         @given(rows=histories(grain), most=st.sampled_from([1, 2, 100]))
         def tell(rows: list[Row], most: int) -> None:
             found, _ = history(con, rows, grain, most=most)
@@ -141,7 +141,7 @@ def test_a_row_is_told_what_the_partitions_before_it_hold_and_nothing_else(grain
 def test_how_many_partitions_are_made_together_and_the_order_of_rows_change_no_bit(
     con: duckdb.DuckDBPyConnection,
 ) -> None:
-    @settings(max_examples=cases(6, 20))
+    @settings(max_examples=cases(6, 12))
     @given(rows=histories("daily"))
     def make(rows: list[Row]) -> None:
         assert history(con, rows, "daily", most=1) == history(con, rows[::-1], "daily", most=100)

@@ -45,7 +45,7 @@ OBJECT = st.lists(st.tuples(st.sampled_from("abc"), VALUE), max_size=4).map(
 
 
 @given(lines=st.lists(st.one_of(OBJECT, OBJECT, ODD), max_size=8), at_once=st.integers(1, 5))
-@settings(max_examples=cases(30, 400), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(30, 120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_fast_way_finds_what_the_json_module_does(tmp_path: Path, lines: list[str], at_once: int):
     file = write_bytes(tmp_path, "\n".join(lines).encode(), "a.jsonl")
     with pytest.MonkeyPatch.context() as patch:
@@ -58,7 +58,7 @@ def test_the_fast_way_finds_what_the_json_module_does(tmp_path: Path, lines: lis
 
 
 @given(table=st.lists(st.lists(st.one_of(st.none(), TEXT), min_size=3, max_size=3), max_size=6))
-@settings(max_examples=cases(40, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(40, 150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_json_writer_writes_is_read_back(tmp_path: Path, table: list[list[str | None]]):
     content = "".join(json.dumps(dict(zip("abc", cells, strict=True))) + "\n" for cells in table)
     assert list(found(write_bytes(tmp_path, content.encode(), "a.jsonl"), ["a", "b", "c"]).values()) == [

@@ -201,7 +201,7 @@ CELL = st.text(st.sampled_from('ab ,"\n\r|é'), max_size=5)
 
 
 @given(table=st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=6), end=st.sampled_from(["\n", "\r\n"]))
-@settings(max_examples=cases(100, 2_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(100, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_csv_writer_writes_is_read_back(tmp_path: Path, table: list[list[str]], end: str):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL)
@@ -225,7 +225,7 @@ CELLS = st.one_of(
     quote=st.sampled_from(['"', ""]),
     at_once=st.integers(1, 5),
 )
-@settings(max_examples=cases(300, 5_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(300, 1_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lines_taken_together_are_the_records_that_the_csv_module_finds_one_by_one(
     tmp_path: Path, rows: list[list[str]], end: str, delimiter: str, quote: str, at_once: int
 ):
@@ -270,7 +270,7 @@ def mangled(content: bytes, chance: random.Random) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("seed", range(cases(60, 2_000)))
+@pytest.mark.parametrize("seed", range(cases(60, 400)))
 def test_a_mangled_file_is_broken_or_every_row_is_somewhere(con: duckdb.DuckDBPyConnection, tmp_path: Path, seed: int):
     chance = random.Random(seed)
     quote = '"' if seed % 2 else ""
@@ -296,7 +296,7 @@ def test_a_mangled_file_is_broken_or_every_row_is_somewhere(con: duckdb.DuckDBPy
         assert whole - found <= {1 + text[: len(text) - len(text.lstrip())].count("\n")}, "only the header is no row"
 
 
-@pytest.mark.parametrize("seed", range(cases(20, 500)))
+@pytest.mark.parametrize("seed", range(cases(20, 100)))
 def test_a_mangled_parquet_file_is_broken_or_every_row_is_somewhere(
     con: duckdb.DuckDBPyConnection, tmp_path: Path, seed: int
 ):

@@ -42,13 +42,13 @@ def counted(rows: list[Row]) -> list[tuple[int, int, int, int]]:
 
 
 @given(rows=ROWS)
-@settings(max_examples=cases(200, 3_000))
+@settings(max_examples=cases(200, 1_000))
 def test_windows_hold_what_counting_one_by_one_finds(rows: list[Row]):
     assert aggregated(rows) == counted(rows)
 
 
 @given(rows=ROWS)
-@settings(max_examples=cases(50, 500))
+@settings(max_examples=cases(50, 200))
 def test_cards_taken_in_parts_give_the_same_windows(rows: list[Row]):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "_ROWS_AT_A_TIME", 7)

@@ -58,7 +58,7 @@ EVERY_KIND = [
 ]  # fmt: skip
 
 
-@settings(max_examples=cases(10, 100))
+@settings(max_examples=cases(10, 40))
 @given(seed=st.integers(0, 2**32), rows_per_day=st.integers(30, 2_000))
 def test_a_small_day_has_each_kind_of_dirt_once(seed, rows_per_day):
     assert sorted(soiled(rows_per_day, seed)) == EVERY_KIND

@@ -34,7 +34,7 @@ def test_a_known_day_begins_with_the_rows_it_has_always_begun_with():
     ]
 
 
-@settings(max_examples=cases(20, 200))
+@settings(max_examples=cases(20, 60))
 @given(seed=st.integers(0, 2**32), first=DAYS, rows_per_day=st.integers(1, 150), profile=PROFILES)
 @example(seed=2783, first=date(2026, 1, 4), rows_per_day=500, profile="default")  # has a row at midnight sharp
 def test_consecutive_days_hold_every_row_of_the_sessions_that_started_on_them(seed, first, rows_per_day, profile):
@@ -58,7 +58,7 @@ def test_consecutive_days_hold_every_row_of_the_sessions_that_started_on_them(se
     assert sorted(found) == sorted((*row, card_codes[card]) for *row, card in expected)
 
 
-@settings(max_examples=cases(20, 200))
+@settings(max_examples=cases(20, 60))
 @given(seed=st.integers(0, 2**32), day=DAYS, rows_per_day=st.integers(1, 150), profile=PROFILES)
 def test_rows_stand_in_order_of_time_within_their_day(seed, day, rows_per_day, profile):
     times = simulate_day(day, seed=seed, profile=profile, rows_per_day=rows_per_day)["TransactionDT"].to_pylist()
