@@ -28,6 +28,9 @@ def full_only(why: str) -> pytest.MarkDecorator:
 
 
 def has_more_at_full_depth(test: pytest.Function) -> bool:
-    """Tell whether a test may run more at full depth: it is marked so, or its file counts cases."""
+    """Tell whether a test may run more at full depth: it is marked so, or its file counts cases.
+
+    What skips tests elsewhere, a fixture of a conftest.py for one, is not seen here: mark the tests instead.
+    """
     is_marked = any(_WHERE in mark.kwargs.get("reason", "") for mark in test.iter_markers("skipif"))
     return is_marked or not {"cases", "FULL"}.isdisjoint(vars(test.module))

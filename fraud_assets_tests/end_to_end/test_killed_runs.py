@@ -248,10 +248,10 @@ def test_kills_at_each_step_leave_nothing_for_a_person(
     platform: TestPlatform, tmp_path: Path, steps: list[str]
 ) -> None:
     asked = set[str | None]()
-    together = {"2026-01-05", "2026-01-06"}  # scored by one version before, so that one run builds both
+    together = {"2026-01-03", "2026-01-04"}  # scored by one version before, so that one run builds both
     for number, step in enumerate(steps):
         before = platform.state().silver
-        platform.simulate(3, start=date(2026, 1, 5), seed=8 + number)
+        platform.simulate(2, start=date(2026, 1, 3), seed=8 + number)
         if EVALUATION_METRICS.address in step:
             write_labels(date(2026, 1, 6), platform.landing_zone.folder, rows_per_day=700)
         assert killed_at(platform, step), f"the work never comes to it: {step}"

@@ -62,7 +62,7 @@ def test_intervals_hold_the_truth_in_95_of_100_draws() -> None:
     watched += [("difference", "roc_auc"), ("difference", "average_precision")]
     held = dict.fromkeys(watched, 0)
     for seed in range(1, draws + 1):
-        found = measured(seed, replicates=200)
+        found = measured(seed, replicates=cases(200, 400))
         for key in watched:
             _, lower, upper = found[key]
             held[key] += lower <= truth[key][0] <= upper

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from fraud_assets.spark.session import SparkNotInstalledError, SparkOptions, open_session, require_spark
-from fraud_assets_tests.depth import FULL
+from fraud_assets_tests.depth import full_only
 
 MASTER = "local-cluster[2,1,1024]"
 """Two executors, each a process of its own with one core and 1 GiB."""
 
 
+takes_minutes = full_only("Spark takes minutes")
+
+
 def require_cluster() -> None:
-    if not FULL:
-        pytest.skip("Spark takes minutes: make verify")
     try:
         require_spark()
     except SparkNotInstalledError as error:

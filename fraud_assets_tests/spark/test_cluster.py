@@ -28,9 +28,11 @@ from fraud_assets_tests.depth import MORE
 from fraud_assets_tests.end_to_end.servers import wait_until
 from fraud_assets_tests.platform import TestPlatform
 from fraud_assets_tests.spark import slow
-from fraud_assets_tests.spark.conftest import require_cluster
+from fraud_assets_tests.spark.conftest import require_cluster, takes_minutes
 from fraud_assets_tests.spark.feeds import SmallFeed, differences
 from fraud_assets_tests.spark.test_silver import built_here
+
+pytestmark = takes_minutes
 
 
 def built_by_spark(session: Any, lake: Lake, feed: SmallFeed, keys: list[str], **options: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ from fraud_assets.resources.tables import PREDICTIONS
 from fraud_assets.spark.stream import ResetRefusedError, checkpoint_of, last_batch, reset
 from fraud_assets_tests.depth import MORE
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
-from fraud_assets_tests.spark.conftest import require_cluster
+from fraud_assets_tests.spark.conftest import require_cluster, takes_minutes
 from fraud_assets_tests.spark.feeds import differences
 from fraud_assets_tests.spark.test_cluster import scores
 
@@ -53,6 +53,7 @@ def land_something(platform: TestPlatform, chance: random.Random) -> None:
     made.rename(made.with_name(f"{chance.randrange(10**9)}.csv"))
 
 
+@takes_minutes
 def test_a_kill_at_a_random_point_of_many_batches_changes_nothing(
     scored_platform: TestPlatform, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def rebuilt(platform: TestPlatform, folder: Path) -> TestPlatform:
     return made
 
 
+@takes_minutes
 def test_a_stream_over_silver_scores_what_was_built(scored_platform: TestPlatform) -> None:
     require_cluster()
     before = scores(scored_platform)
