@@ -33,7 +33,7 @@ FIRST_DAY: Final = date(2026, 1, 1)
 SCORED_DAYS: Final = 4
 # What there is before the first landing that is measured: enough for a model.
 ROWS_PER_DAY: Final = 3_000
-PATIENCE_SECONDS: Final = 120
+PATIENCE_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -49,13 +49,13 @@ class Landing:
 
 
 @contextmanager
-def _daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run `dagster dev` until the block ends, in a process group of its own."""
+def daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """Run `dagster dev` until the block ends, in a process group of its own, whose number it gives."""
     command = [str(Path(sys.executable).with_name("dagster")), "dev", "--host", "127.0.0.1", "--port", "0"]
     with (folder / "dev.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            yield
+            yield process.pid
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # it may wait for runs for longer than anybody waits for it
             process.wait()
@@ -80,8 +80,8 @@ def measure(landings: int = LANDINGS) -> list[Landing]:
             write_day(day, folder / "data" / "landing", rows_per_day=ROWS_PER_DAY)
         command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-        with _daemon(folder, environment), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
-            _wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
+        with daemon(folder, environment), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+            wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
             # The first waits for the daemon.
             _, *measured = [_land(folder, instance, day) for day in days[SCORED_DAYS:]]
             return measured
@@ -94,12 +94,12 @@ def _land(folder: Path, instance: dg.DagsterInstance, day: date) -> Landing:
     time.sleep(_LOOK_SECONDS)  # longer than a file's clock is coarse: the rename is seen to be one
     aside.rename(target)
     landed = time.time()
-    _wait(folder / "dev.log", _published(folder, day, "gold.fraud_predictions"), f"{day} in Gold")
+    wait(folder / "dev.log", _published(folder, day, "gold.fraud_predictions"), f"{day} in Gold")
     visible = time.time()
-    _wait(folder / "dev.log", _published(folder, day, "gold.alert_lists"), f"the alerts of {day}")
+    wait(folder / "dev.log", _published(folder, day, "gold.alert_lists"), f"the alerts of {day}")
     alerted = time.time()
     page = folder / "data" / "reports" / f"{day}.html"
-    _wait(
+    wait(
         folder / "dev.log",
         lambda: page.exists() and not instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT), limit=1),
         f"page of {day}",
@@ -135,12 +135,13 @@ def _published(folder: Path, day: date, table: str) -> Callable[[], bool]:
     return is_published
 
 
-def _wait(log: Path, condition: Callable[[], bool], what: str) -> None:
+def wait(log: Path, condition: Callable[[], bool], what: str, *, pause: float = _LOOK_SECONDS) -> None:
+    """Look until a condition holds; raise TimeoutError, with the end of the log, where it never does."""
     until = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > until:
             raise TimeoutError(f"waited {PATIENCE_SECONDS} s for {what}\n{log.read_text()[-3_000:]}")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(pause)
 
 
 def lines(landings: list[Landing]) -> list[str]:
