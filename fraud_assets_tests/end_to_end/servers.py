@@ -41,7 +41,7 @@ def a_free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, log: Path, seconds: int = 240, pause: float = 2.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, log: Path, seconds: int = 480, pause: float = 2.0) -> None:
     """Wait for what a server does in its own time; its log goes into the failure."""
     until = time.monotonic() + seconds
     while not condition():

@@ -124,10 +124,10 @@ def test_whatever_processes_die_everything_is_done_once(processes: Processes, tm
         platform.simulate(1, start=FIRST_DAY + timedelta(days=chance.randrange(DAYS)), seed=2_000 + number)
         kill(processes, what, chance)
     processes.dev()
-    wait_until(lambda: settled(processes), "everything to be done", log=processes.log, seconds=600)
+    wait_until(lambda: settled(processes), "everything to be done", log=processes.log, seconds=900)
 
     platform.simulate(DAYS, start=FIRST_DAY, seed=5_000, rows_per_day=40)
-    wait_until(lambda: settled(processes), "a correction of every day", log=processes.log, seconds=600)
+    wait_until(lambda: settled(processes), "a correction of every day", log=processes.log, seconds=900)
     processes.kill_tree()
     state = platform.state()
     assert {key: gold.rows for key, gold in state.gold.items()} == {

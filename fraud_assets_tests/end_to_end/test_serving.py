@@ -439,13 +439,13 @@ def test_a_person_posts_a_transaction_and_sees_score_and_reasons(shared: Server)
         page.get_by_label("away from the card's home").check()
         page.get_by_role("button", name="Score").click()
         answer = page.locator("#answer")
-        expect(answer.get_by_role("heading")).to_have_text("Suspicious", timeout=20_000)
+        expect(answer.get_by_role("heading")).to_have_text("Suspicious", timeout=60_000)
         expect(answer).to_contain_text("abroad")
         expect(answer).to_contain_text("scored lower")
         assert problems == []  # a refusal, below, is one in the browser's eyes
         page.get_by_label("Time (UTC)").fill("soon")
         page.get_by_role("button", name="Score").click()
-        expect(answer.get_by_role("heading")).to_have_text("Not accepted", timeout=20_000)
+        expect(answer.get_by_role("heading")).to_have_text("Not accepted", timeout=60_000)
         expect(answer).to_contain_text("event_timestamp")
 
 
