@@ -69,7 +69,7 @@ def test_a_kill_at_a_random_point_of_many_batches_changes_nothing(
             running.kill()
             running.communicate()
             running = stream(platform, "--every", "0")
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while batches_done(platform) == done:
             assert running.poll() is None, running.communicate()[1][-3000:]
             assert time.monotonic() < until
