@@ -10,6 +10,8 @@ from typing import Final
 import pytest
 
 _DEPTH: Final = os.environ.get("FRAUD_TEST_DEPTH", "")
+if _DEPTH not in {"", "full", "deeper"}:
+    raise ValueError(f"FRAUD_TEST_DEPTH is full or deeper, not {_DEPTH}.")
 FULL: Final = _DEPTH in {"full", "deeper"}
 DEEPER_ALONE: Final = _DEPTH == "deeper"
 MORE: Final = int(os.environ.get("FRAUD_TEST_MORE", "1"))
