@@ -75,7 +75,7 @@ check: $(INSTALLED) ## lint, types, import rules, definitions
 # DuckDB's binding reports its own types as leaked when Python exits; pytest's summary shall stay the last line.
 QUIET_EXIT := 2> >(grep -v -e nanobind -e '^ - ' >&2)
 # A core per worker, and a worker more than there are cores, since many tests wait for processes of their own; more than a
-# few would fight over memory. Files go in their order: the longest, of few tests each, would else come last.
+# few would fight over memory. Files go in the order of conftest.py: those of most tests would else come first.
 WORKERS := --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # In memory where there is room: else each commit of Dagster's and MLflow's sqlite files waits for the disk.
 IN_MEMORY := $(shell df --output=avail --block-size=G /dev/shm 2>/dev/null | awk '+$$1 >= 8 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')

@@ -23,6 +23,8 @@ settings.load_profile("fraud_assets")
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     if depth.DEEPER_ALONE:
         items[:] = [item for item in items if depth.has_more_at_full_depth(item)]
+    # The longest files first: one of them at the end would keep a single worker busy.
+    items.sort(key=lambda item: item.path.parent.name not in {"end_to_end", "spark"})
 
 
 @pytest.fixture(autouse=True)
