@@ -61,29 +61,34 @@ def daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
             process.wait()
 
 
+def scored_days(folder: Path, *, rows_per_day: int) -> dict[str, str]:
+    """Land, model and score a few days, with Dagster's home beside them; return the environment of all that follows."""
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").write_text(Path("dagster_home", "dagster.yaml").read_text())
+    environment = {
+        **os.environ,
+        "FRAUD_SOURCE": "simulated",
+        "FRAUD_DATA_DIR": str(folder / "data"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
+        "DAGSTER_HOME": str(folder / "home"),
+    }
+    for n in range(SCORED_DAYS):
+        write_day(FIRST_DAY + timedelta(days=n), folder / "data" / "landing", rows_per_day=rows_per_day)
+    command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return environment
+
+
 def measure(landings: int = LANDINGS) -> list[Landing]:
     """Land so many days, each once all that the one before made due is done, and return what each took."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
-        (folder / "home").mkdir()
-        configured = Path("dagster_home", "dagster.yaml").read_text()
-        (folder / "home" / "dagster.yaml").write_text(configured)
-        environment = {
-            **os.environ,
-            "FRAUD_SOURCE": "simulated",
-            "FRAUD_DATA_DIR": str(folder / "data"),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
-            "DAGSTER_HOME": str(folder / "home"),
-        }
-        days = [FIRST_DAY + timedelta(days=n) for n in range(SCORED_DAYS + 1 + landings)]
-        for day in days[:SCORED_DAYS]:
-            write_day(day, folder / "data" / "landing", rows_per_day=ROWS_PER_DAY)
-        command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        environment = scored_days(folder, rows_per_day=ROWS_PER_DAY)
+        days = [FIRST_DAY + timedelta(days=SCORED_DAYS + n) for n in range(1 + landings)]
         with daemon(folder, environment), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
             wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
             # The first waits for the daemon.
-            _, *measured = [_land(folder, instance, day) for day in days[SCORED_DAYS:]]
+            _, *measured = [_land(folder, instance, day) for day in days]
             return measured
 
 

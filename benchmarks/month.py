@@ -3,8 +3,8 @@
     python -m benchmarks.month [days]
 
 What belongs here: a day's round, and what is left of it on disk and in memory. What does not: what maintenance removes,
-and that nothing of value goes (tests). A day takes less than a minute: between two of them everything is made older by
-24 hours: files, Delta logs and Dagster's records.
+and that nothing of value goes (tests). No day is waited for: between two of them everything is made older by 24
+hours: files, Delta logs and Dagster's records.
 """
 
 import json
@@ -12,13 +12,12 @@ import os
 import signal
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -26,7 +25,7 @@ from typing import Any, Final
 import dagster as dg
 from deltalake import DeltaTable
 
-from benchmarks.latency import daemon, wait
+from benchmarks.latency import FIRST_DAY, SCORED_DAYS, daemon, scored_days, wait
 from fraud_assets.automation.maintenance import maintain
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.platform import Platform
@@ -37,9 +36,6 @@ from fraud_assets.staleness import decide
 from fraud_assets_tests.resources.test_table_maintenance import age
 
 DAYS: Final = 30
-FIRST_DAY: Final = date(2026, 1, 1)
-SCORED_DAYS: Final = 4
-# What there is before the first day: enough for a model.
 ROWS_PER_DAY: Final = 1_000
 CORRECTED: Final = 3
 # So many of the days before land again, with other rows, on each day.
@@ -69,18 +65,11 @@ def measure(days: int = DAYS) -> Iterator[Day]:
     """Live through so many days, and yield what is left at the end of each."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder, home = Path(scratch), Path(scratch, "home")
-        home.mkdir()
-        (home / "dagster.yaml").write_text(Path("dagster_home", "dagster.yaml").read_text())
-        mlflow = f"sqlite:///{folder}/data/mlflow/mlflow.db"
-        environment = os.environ | {"FRAUD_SOURCE": "simulated", "FRAUD_DATA_DIR": str(folder / "data")}
-        environment |= {"MLFLOW_TRACKING_URI": mlflow, "DAGSTER_HOME": str(home)}
+        environment = scored_days(folder, rows_per_day=ROWS_PER_DAY)
+        mlflow = environment["MLFLOW_TRACKING_URI"]
         given: dict[str, Any] = {"_env_file": None, "source": "simulated", "data_dir": folder / "data"}
         given |= {"MLFLOW_TRACKING_URI": mlflow, "MLFLOW_REGISTRY_URI": None}
         platform = Platform(Settings(**given))
-        for n in range(SCORED_DAYS):
-            write_day(FIRST_DAY + timedelta(days=n), platform.landing_zone.folder, rows_per_day=ROWS_PER_DAY)
-        command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         with daemon(folder, environment) as group, dg.DagsterInstance.from_config(str(home)) as instance:
             wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
             for day in range(1, days + 1):
