@@ -51,10 +51,14 @@ def train_ranker(rows: pd.DataFrame) -> TrainedRanker:
     weights = ordered["weight"].to_numpy()
     # Where all count once no weights are given: scikit-learn bins weighted rows in another way.
     sample_weight = None if (weights == 1).all() else weights
+    features = ordered[list(RANKER_FEATURES)]
+    # Of a first day no card has a history. scikit-learn cannot bin a column without any value; of equal ones it learns
+    # as little.
+    features = features.fillna(dict.fromkeys(features.columns[features.isna().all()], 0.0))
     classifier = HistGradientBoostingClassifier(**_SETTINGS)
     # On one thread: several wait for each other by spinning, and sum in an order that is theirs.
     with threadpool_limits(1, user_api="openmp"):
-        classifier.fit(ordered[list(RANKER_FEATURES)], ordered["isFraud"].to_numpy(bool), sample_weight)
+        classifier.fit(features, ordered["isFraud"].to_numpy(bool), sample_weight)
     return TrainedRanker(classifier, compile_ranker(classifier))
 
 

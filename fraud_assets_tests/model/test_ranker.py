@@ -79,6 +79,18 @@ def test_the_order_of_rows_changes_nothing(trained: TrainedRanker) -> None:
     assert all(np.array_equal(one, vars(other.ranker)[name]) for name, one in _arrays(trained.ranker).items())
 
 
+def test_where_no_card_has_a_history_the_ranker_learns_from_the_rest() -> None:
+    rows = some_rows(2_000, seed=7)
+    of_history = ["card_mean_log_amount_30d", "days_since_last_txn", "log_amount_over_card_mean"]
+    trained = train_ranker(rows.assign(**dict.fromkeys(of_history, np.nan)))
+    assert not {RANKER_FEATURES.index(name) for name in of_history} & {*trained.ranker.feature[trained.ranker.left > 0]}
+    X = rows[list(RANKER_FEATURES)]  # noqa: N806
+    expected = trained.classifier.decision_function(X).tolist()
+    assert trained.ranker.log_odds(X.to_numpy()).tolist() == expected
+    assert trained.ranker.log_odds(X.assign(**dict.fromkeys(of_history, np.nan)).to_numpy()).tolist() == expected
+    assert len({*expected}) > 100
+
+
 def test_a_row_counts_as_often_as_its_weight_says(trained: TrainedRanker) -> None:
     """Genuine rows of which one in ten was kept, each ten times as heavy, tell as much fraud as all of them."""
     rows = some_rows(60_000, seed=5)
