@@ -64,7 +64,7 @@ def _build(partitions: int) -> Backlog:
         folder = Path(scratch)
         (folder / "tiny.toml").write_text(SOURCE)
         (folder / "home").mkdir()
-        (folder / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        (folder / "home" / "dagster.yaml").write_bytes(Path("dagster_home", "dagster.yaml").read_bytes())
         given: dict[str, Any] = {"_env_file": None, "source": str(folder / "tiny.toml"), "data_dir": folder / "data"}
         given |= {"MLFLOW_TRACKING_URI": None, "MLFLOW_REGISTRY_URI": None}
         settings = Settings(**given)

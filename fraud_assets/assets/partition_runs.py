@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.resources.lake import PartitionConflictError
@@ -129,7 +130,7 @@ def materialize_slices(
     if show is not None and made:
         show()
     if refused:
-        _store_events(context, made)
+        report_partitions(context, context.asset_key, made)  # a failed step materializes nothing by itself
         if gate is not None:
             yield gate()
         raise dg.Failure(
@@ -150,16 +151,21 @@ def materialize_slices(
     )
 
 
-def _store_events(context: dg.AssetExecutionContext, made: Mapping[str, PartitionMade]) -> None:
-    """Tell Dagster of the good partitions of a run that fails: a failed step materializes nothing by itself."""
+def report_partitions(
+    context: dg.AssetExecutionContext, asset: dg.AssetKey, made: Mapping[str, PartitionMade]
+) -> None:
+    """Tell Dagster at once of partitions that were made, where no result of the step does: of another asset, say."""
+    batch, last = generate_event_batch_id(), next(reversed(made), "")
     for key, partition in made.items():
-        context.log_event(
-            dg.AssetMaterialization(
-                asset_key=context.asset_key,
-                partition=key,
-                metadata=partition_metadata(partition),
-                tags={"dagster/data_version": partition.data_version},
-            )
+        materialization = dg.AssetMaterialization(
+            asset_key=asset,
+            partition=key,
+            metadata=partition_metadata(partition),
+            tags={"dagster/data_version": partition.data_version},
+        )
+        # What `context.log_event` does, which stores each by itself.
+        DagsterEvent.asset_materialization(
+            context.get_step_execution_context(), materialization, DagsterEventBatchMetadata(batch, key == last)
         )
 
 

@@ -19,8 +19,8 @@ from fraud_assets.assets.partition_runs import (
     PartitionRefusedError,
     materialize_each,
     materialize_slices,
-    partition_metadata,
     provenance,
+    report_partitions,
     slices,
 )
 from fraud_assets.columns import table_of
@@ -131,9 +131,7 @@ def silver_transactions_base(
             violations.pop(key, None)
             if isinstance(error := built.refused.get(key), ContractViolationError):
                 violations[key] = error.violations
-        for key, refused in built.quarantine.items():
-            metadata = partition_metadata(refused)
-            context.log_event(dg.AssetMaterialization(quarantined_transactions.key, partition=key, metadata=metadata))
+        report_partitions(context, quarantined_transactions.key, built.quarantine)
         return {key: built.refused.get(key) or built.made[key] for key in keys}
 
     landed = landing_zone.files_of(context.partition_keys)
