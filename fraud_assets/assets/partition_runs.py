@@ -151,9 +151,7 @@ def materialize_slices(
     )
 
 
-def report_partitions(
-    context: dg.AssetExecutionContext, asset: dg.AssetKey, made: Mapping[str, PartitionMade]
-) -> None:
+def report_partitions(context: dg.AssetExecutionContext, asset: dg.AssetKey, made: Mapping[str, PartitionMade]) -> None:
     """Tell Dagster at once of partitions that were made, where no result of the step does: of another asset, say."""
     batch, last = generate_event_batch_id(), next(reversed(made), "")
     for key, partition in made.items():

@@ -33,6 +33,7 @@ from fraud_assets.resources.state import silver_partitions
 from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACTIONS, SILVER_TRANSACTIONS, Table
 from fraud_assets.silver.adoption import Adoption, adopt_partition, is_adopted
 from fraud_assets.silver.build import SilverBuild, build_partition
+from fraud_assets.silver.cleaning import count_reasons
 from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractViolationError
 from fraud_assets.spark.session import SparkOptions, open_session
 
@@ -68,25 +69,37 @@ def quarantined_transactions(context: dg.AssetExecutionContext, lake: Lake) -> I
             raise PartitionRefusedError(f"Silver of {key} is not built yet. `fraud-assets run` does whatever is due.")
         with lake.connect() as connection:
             relation = lake.select(QUARANTINED_TRANSACTIONS, keys=[key])
-            return _quarantine(connection, relation, builds[key]["landed_rows"], builds[key]["input_version"])
+            [(rows,)] = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
+            return _quarantine(
+                connection,
+                relation,
+                rows=rows,
+                reasons=count_reasons(connection, relation),
+                landed_rows=builds[key]["landed_rows"],
+                input_version=builds[key]["input_version"],
+            )
 
     yield from materialize_each(context, make)  # type: ignore[misc]
 
 
-def _quarantine(connection: DuckDBPyConnection, relation: str, landed_rows: int, input_version: str) -> PartitionMade:
+def _quarantine(
+    connection: DuckDBPyConnection,
+    relation: str,
+    *,
+    rows: int,
+    reasons: Mapping[str, int],
+    landed_rows: int,
+    input_version: str,
+) -> PartitionMade:
     """Return what an operator asks of a partition's quarantine: how many rows have which reason, and a few of them."""
-    [(rows,)] = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
-    reasons = connection.execute(
-        f"SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM {relation}) GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
     return PartitionMade(
         rows=rows,
         data_version=input_version,
         metadata={
             "share_of_landed": rows / max(landed_rows, 1),
-            **{f"rows with {reason}": count for reason, count in reasons},
+            **{f"rows with {reason}": count for reason, count in reasons.items()},
         },
-        preview=_preview(connection, relation, ["file", "line", "reasons", "raw_row"]),
+        preview=_preview(connection, relation, ["file", "line", "reasons", "raw_row"]) if rows else "",
     )
 
 
@@ -307,7 +320,14 @@ def _described(
         },
         preview=_preview(connection, silver, _SHOWN),
     )
-    return good, _quarantine(connection, quarantined, built.landed_rows, str(built.input_digest))
+    return good, _quarantine(
+        connection,
+        quarantined,
+        rows=built.quarantined_rows,
+        reasons=built.quarantine_reasons,
+        landed_rows=built.landed_rows,
+        input_version=str(built.input_digest),
+    )
 
 
 def _preview(connection: DuckDBPyConnection, relation: str, columns: Sequence[str]) -> str:

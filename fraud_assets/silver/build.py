@@ -22,6 +22,7 @@ from fraud_assets.silver.contract import (
 from fraud_assets.silver.features import FeatureDigests, compute_features, read_transactions, sum_features
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
+from fraud_assets.sql import literal
 
 
 class InputDigest(NamedTuple):
@@ -89,9 +90,9 @@ def stamp_rows(
 
     The constants are what all rows of a partition have in common: its key and its digests.
     """
-    columns = ", ".join(f"${name} AS {name}" for name in constants)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {view}_build AS SELECT {columns}", dict(constants))
-    con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {', '.join(schema.names)} FROM {made_of}, {view}_build")
+    made = {name: f"{literal(value)} AS {name}" for name, value in constants.items()}
+    columns = ", ".join(made.get(name, name) for name in schema.names)
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {made_of}")
 
 
 def input_digest(files: Sequence[str], source: Source) -> InputDigest:

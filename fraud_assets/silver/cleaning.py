@@ -94,18 +94,20 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
         _alone(source, key) | _together(source),
     )
     _keep_good(con)
-    _quarantine(con, dict(enumerate(files)))
+    [(good,)] = con.execute("SELECT count(*) FROM good_transactions").fetchall()
+    _quarantine(con, dict(enumerate(files)), is_empty=good == landed)
     con.execute("DROP TABLE evaluated_rows")
-    [(good, quarantined)] = con.execute(
-        "SELECT (SELECT count(*) FROM good_transactions), (SELECT count(*) FROM quarantined_rows)"
-    ).fetchall()
+    [(quarantined,)] = con.execute("SELECT count(*) FROM quarantined_rows").fetchall()
     if landed != good + quarantined:
         raise RuntimeError(f"{landed} rows landed, but {good} are good and {quarantined} quarantined.")
-    reasons = con.execute(
-        "SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM quarantined_rows)"
-        " GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
-    return CleaningResult(landed=landed, good=good, quarantined=quarantined, reasons=dict(reasons))
+    reasons = count_reasons(con, "quarantined_rows") if quarantined else {}
+    return CleaningResult(landed=landed, good=good, quarantined=quarantined, reasons=reasons)
+
+
+def count_reasons(con: duckdb.DuckDBPyConnection, rows: str) -> dict[str, int]:
+    """Return how many of a relation's rows have which of their `reasons`; a row may have several."""
+    counted = f"SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM {rows}) GROUP BY ALL ORDER BY ALL"
+    return dict(con.execute(counted).fetchall())
 
 
 def clean_alone(con: duckdb.DuckDBPyConnection, source: Source, key: str, file: RawFile, number: int) -> int:
@@ -250,11 +252,14 @@ def _keep_good(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _quarantine(con: duckdb.DuckDBPyConnection, files: Mapping[int, RawFile]) -> None:
+def _quarantine(con: duckdb.DuckDBPyConnection, files: Mapping[int, RawFile], *, is_empty: bool = False) -> None:
     """Make quarantined_rows of the refused ones among evaluated_rows, each with its raw content; drop raw_<n>."""
     con.execute(
         "CREATE OR REPLACE TEMP TABLE quarantined_rows (file VARCHAR, line BIGINT, reasons VARCHAR[], raw_row VARCHAR)"
     )
+    if is_empty:
+        con.execute("".join(f"DROP TABLE raw_{number};" for number in files))
+        return
     for number, file in files.items():
         raw, raw_row = f"raw_{number}", "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
         if file.kind == "jsonl":

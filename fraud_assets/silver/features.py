@@ -54,6 +54,9 @@ _BATCH_ROWS: Final = 262_144
 _BATCHES_IN_TURN: Final = 3
 """Batches that wait to be coded, at most, while the next ones are fetched."""
 
+_HELD_ROWS: Final = 10_000
+"""So few rows are made once and held: to make them for each query that reads them takes longer than to read them."""
+
 _FEATURES_SQL: Final = Path(__file__).with_name("features.sql").read_text(encoding="utf-8")
 
 _SCORED: Final = (
@@ -78,10 +81,11 @@ class FeatureDigests:
     lookback_digest: str
 
 
-ROW_SUMS: Final = """count(*),
-    coalesce(sum(('0x' || left(row_digest, 16))::UBIGINT), 0),
-    coalesce(sum(('0x' || right(row_digest, 16))::UBIGINT), 0)"""
-"""The parts of `RowSums`, in SQL, of rows of which `row_digest` is the md5 of each."""
+def row_sums(row_digest: str) -> str:
+    """Return the SQL of the parts of `RowSums`, of rows of which an expression gives the md5, or NULL: not counted."""
+    return f"""count({row_digest}),
+        coalesce(sum(('0x' || left({row_digest}, 16))::UBIGINT), 0),
+        coalesce(sum(('0x' || right({row_digest}, 16))::UBIGINT), 0)"""
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,8 @@ def read_transactions(
 def compute_features(con: duckdb.DuckDBPyConnection, source: Source, transactions: pa.Table) -> None:
     """Make the view `featured_transactions` of what `read_transactions` returned, without what is looked back on.
 
-    The features are the same bits whatever the order of the rows. They are computed as the view is read, from rows
-    and windows that the connection, the one that the transactions were read with, holds until the next call.
+    The features are the same bits whatever the order of the rows. Many are computed as the view is read, from rows and
+    windows that the connection, the one that the transactions were read with, holds until the next call.
     """
     con.unregister("windowed_transactions")  # those of the partition before, or both would be held
     aggregates = aggregate_windows(
@@ -157,17 +161,19 @@ def compute_features(con: duckdb.DuckDBPyConnection, source: Source, transaction
     [(looked_back_on,)] = con.execute("SELECT count(*) FROM lookback_transactions").fetchall()
     con.register("windowed_transactions", windowed.slice(looked_back_on))
     con.execute("SET VARIABLE high_value_amount = $limit", {"limit": source.features.high_value_amount})
-    con.execute(f"CREATE OR REPLACE TEMP VIEW featured_transactions AS {_FEATURES_SQL}")
+    featured = _FEATURES_SQL
+    if len(windowed) <= _HELD_ROWS:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE held_features AS {_FEATURES_SQL}")
+        featured = "FROM held_features"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW featured_transactions AS {featured}")
 
 
 def sum_features(con: duckdb.DuckDBPyConnection, source: Source, key: str) -> FeatureSums:
     """Return what the digests of what `compute_features` made of a partition, or of a part of it, are made of."""
     _, end = bounds(key, source.partitions.grain)
-    return FeatureSums(
-        silver=_sum_rows(con, "featured_transactions", _SCORED),
-        tail=_sum_rows(con, "featured_transactions", _LOOKED_BACK_ON, since=end - WINDOW),
-        lookback=_sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON),
-    )
+    silver, tail = _sum_rows(con, "featured_transactions", _SCORED, last=_LOOKED_BACK_ON, since=end - WINDOW)
+    lookback, _ = _sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON)
+    return FeatureSums(silver, tail, lookback)
 
 
 def digest_stored_rows(con: duckdb.DuckDBPyConnection, rows: str, source: Source, key: str) -> tuple[str, str]:
@@ -177,8 +183,8 @@ def digest_stored_rows(con: duckdb.DuckDBPyConnection, rows: str, source: Source
     """
     _, end = bounds(key, source.partitions.grain)
     _look_back(con, rows, end)
-    tail = _sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON)
-    return _sum_rows(con, rows, _STORED).digest, tail.digest
+    (silver, _), (tail, _) = _sum_rows(con, rows, _STORED), _sum_rows(con, "lookback_transactions", _LOOKED_BACK_ON)
+    return silver.digest, tail.digest
 
 
 def _look_back(con: duckdb.DuckDBPyConnection, rows: str, until: datetime) -> None:
@@ -233,20 +239,24 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     return np.from_dlpack(column.chunk(0).cast(pa.int64()))
 
 
-def _sum_rows(con: duckdb.DuckDBPyConnection, table: str, columns: str, since: datetime | None = None) -> RowSums:
-    """Return what a digest of a table's rows is made of; it does not depend on their order.
+def _sum_rows(
+    con: duckdb.DuckDBPyConnection, table: str, columns: str, *, last: str = "''", since: datetime | None = None
+) -> tuple[RowSums, RowSums]:
+    """Return what a digest of a table's rows is made of, and one of the rows `since` a time by the columns `last`.
 
-    Each row is written as text, and md5 makes it two 64-bit numbers: their sums over all rows.
+    Neither depends on their order: each row is written as text, and md5 makes it two 64-bit numbers, of which the sums
+    over all rows are taken.
     """
     [sums] = con.execute(
         f"""
-        SELECT {ROW_SUMS}
+        SELECT {row_sums("row_digest")}, {row_sums("last_digest")}
         FROM (
-            SELECT md5(concat_ws(chr(31), {columns})) AS row_digest
+            SELECT
+                md5(concat_ws(chr(31), {columns})) AS row_digest,
+                CASE WHEN event_timestamp >= $since THEN md5(concat_ws(chr(31), {last})) END AS last_digest
             FROM {table}
-            WHERE $since IS NULL OR event_timestamp >= $since
         )
         """,
         {"since": since},
     ).fetchall()
-    return RowSums(*sums)
+    return RowSums(*sums[:3]), RowSums(*sums[3:])

@@ -18,7 +18,7 @@ from fraud_assets.columns import column
 from fraud_assets.digests import digest_lines
 from fraud_assets.partition_keys import LENGTHS, Grain, bounds, day_of, days_before
 from fraud_assets.silver.contract import silver_schema
-from fraud_assets.silver.features import ROW_SUMS, RowSums
+from fraud_assets.silver.features import RowSums, row_sums
 
 HISTORY_DAYS: Final = 30
 """A row looks back on so many whole days before its own: a month has its salary, its rent and its weekends."""
@@ -157,7 +157,7 @@ def add_card_sums(con: DuckDBPyConnection, silver: str) -> dict[str, str]:
     con.execute("INSERT INTO card_sums FROM added_sums")
     sums = con.execute(
         f"""
-        SELECT partition_key, {ROW_SUMS}
+        SELECT partition_key, {row_sums("row_digest")}
         FROM (SELECT partition_key, md5(concat_ws(chr(31), {_HANDED_ON})) AS row_digest FROM added_sums)
         GROUP BY partition_key
         """

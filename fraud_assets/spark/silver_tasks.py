@@ -19,7 +19,7 @@ from fraud_assets.partition_keys import LENGTHS, bounds
 from fraud_assets.resources.data_files import write_data_file
 from fraud_assets.resources.row_batches import BATCH_ROWS
 from fraud_assets.silver.build import stamp_rows
-from fraud_assets.silver.cleaning import clean_alone, clean_together, quarantine_lines
+from fraud_assets.silver.cleaning import clean_alone, clean_together, count_reasons, quarantine_lines
 from fraud_assets.silver.contract import WINDOW, check_features, quarantine_schema, silver_schema
 from fraud_assets.silver.features import compute_features, read_transactions, sum_features
 from fraud_assets.silver.raw_files import BrokenFileError, RawFile
@@ -144,7 +144,7 @@ def _read_file(con: DuckDBPyConnection, feed: Feed, raw: Raw) -> dict[str, Any]:
         "good": good,
         "refused": refused,
         "quarantined": quarantined,
-        "reasons": _reasons(con, "quarantined_rows"),
+        "reasons": count_reasons(con, "quarantined_rows"),
     }
 
 
@@ -176,7 +176,7 @@ def clean_ids(batches: Batches, feed: Feed, windows: Spread, following: Sequence
                 good=good,
                 refused=refused,
                 files=con.execute("SELECT DISTINCT file_no FROM refused_rows ORDER BY ALL").fetchall(),
-                reasons=_reasons(con, "refused_rows"),
+                reasons=count_reasons(con, "refused_rows"),
             )
 
 
@@ -302,8 +302,3 @@ def _written(
     rows = con.sql(f"SELECT * EXCLUDE partition_key FROM {relation}").to_arrow_reader(BATCH_ROWS)
     written = write_data_file(Path(folder), schema, "partition_key", feed.keys[key_no], rows)
     return None if written is None else asdict(written)
-
-
-def _reasons(con: DuckDBPyConnection, relation: str) -> dict[str, int]:
-    counted = f"SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM {relation}) GROUP BY ALL"
-    return dict(con.execute(counted).fetchall())
