@@ -10,11 +10,14 @@ import dagster as dg
 from dagster._time import datetime_from_timestamp
 
 from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.run_locks import forget, is_held, locked_runs
+from fraud_assets.resources.run_locks import forget, is_held, left_at, locked_runs
 
 QUIET_SECONDS: Final = 25.0
-"""A living run is without its lock for moments only: before it opens the lake, and after it has closed it. A training
-may import MLflow before, which took up to 20 s on a busy machine. A suspended one wakes to a retry, no worse."""
+"""A living run has no lock for moments only: before it opens the lake, and after it has closed it. A training may
+import MLflow before, which took up to 20 s on a busy machine. A suspended one wakes to a retry, no worse."""
+
+TAKING_SECONDS: Final = 1.0
+"""A lock that exists and is not held was left by a process that is gone, or is being taken at this moment."""
 
 _ENDS: Final = {
     dg.DagsterEventType.RUN_SUCCESS,
@@ -27,17 +30,22 @@ _ENDS: Final = {
 def end_dead_runs(instance: dg.DagsterInstance, data_dir: str, *, now: float) -> list[str]:
     """End the runs that only the run table takes for alive; return a sentence about each.
 
-    A run is dead where no process holds its lock and nothing was heard of it for `QUIET_SECONDS`. Where its end was
-    stored as an event and the process died before the run table knew, it ends as it did. Otherwise it failed, or was
-    canceled if that was asked of it. A run that never began is ended by Dagster's own `run_monitoring`.
+    A run is dead where no process holds the lock that it made, or where it has none and nothing was heard of it for
+    `QUIET_SECONDS`. Where its end was stored as an event and the process died before the run table knew, it ends as it
+    did. Otherwise it failed, or was canceled if that was asked of it. A run that never began is ended by Dagster's own
+    `run_monitoring`.
     """
     statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     said = []
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
         if is_held(data_dir, run.run_id):
             continue
-        last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-        if last and now - last[0].timestamp < QUIET_SECONDS:
+        if (left := left_at(data_dir, run.run_id)) is not None:
+            is_dead = now - left >= TAKING_SECONDS
+        else:
+            last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+            is_dead = not last or now - last[0].timestamp >= QUIET_SECONDS
+        if not is_dead:
             continue
         said.append(f"Run {run.run_id} is gone: its process ended without a word. {_end(instance, run)}")
         forget(data_dir, run.run_id)

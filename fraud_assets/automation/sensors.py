@@ -159,13 +159,21 @@ def _tick(
     ready = {name for name in mine if not waits(by_name[name])}
     due = [item for item in plan if item.stage in ready]
     busy_keys, busy_jobs = _in_flight(context.instance, stages, all_keys)
-    free = [item for item in due if (item.key or by_name[item.stage].job) not in busy_keys | busy_jobs]
+
+    def is_free(item: Due) -> bool:
+        stage = by_name[item.stage]
+        # What nobody waits for is done together by the run after the one that is in flight: of many partitions that
+        # change one after the other, not each has a run of its own.
+        waits_for_another = stage.priority < 0 and stage.job in busy_jobs
+        return not waits_for_another and (item.key or stage.job) not in busy_keys | busy_jobs
+
+    free = [item for item in due if is_free(item)]
     asked, failed = _open_requests(context.instance, free, all_keys)
     for request, _ in asked:
         context.log.info(f"{request.label} requested: {'; '.join(dict.fromkeys(request.whys))}")
     reasons = [f"{request.label} failed {MAX_ATTEMPTS} times and waits for a change" for request in failed]
     if len(free) < len(due):
-        reasons.append(f"{len(due) - len(free)} due and in flight already")
+        reasons.append(f"{len(due) - len(free)} due, and in flight already or behind a run that is")
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(

@@ -39,6 +39,18 @@ def is_held(data_dir: str, run_id: str) -> bool:
         os.close(descriptor)
 
 
+def left_at(data_dir: str, run_id: str) -> float | None:
+    """Return when the lock of the run was made, where there is one that no process holds; seconds since the epoch.
+
+    Whoever held it is gone. Only a process that is just taking it has it unheld, too, for a moment.
+    """
+    try:
+        made = _path(data_dir, run_id).stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return None if is_held(data_dir, run_id) else made
+
+
 def locked_runs(data_dir: str) -> list[str]:
     """Return the runs that have a lock, held or left behind."""
     return [path.stem for path in _path(data_dir, "any").parent.glob("*.lock")]

@@ -7,6 +7,7 @@ from datetime import date
 import dagster as dg
 import pyarrow as pa
 import pytest
+from dagster._core.utils import make_new_run_id
 
 from fraud_assets.assets.partition_runs import PartitionMade, materialize_each, provenance
 from fraud_assets.platform_state import PlatformState
@@ -127,3 +128,18 @@ def test_the_job_of_a_new_stage_runs_by_itself(with_top_scores: TestPlatform) ->
     [request], _ = tick(with_top_scores, "unscored_partitions_sensor")
     assert run_requested(with_top_scores, request).success
     assert with_top_scores.rows("SELECT count(*) FROM {top}", top=TOP_SCORES) == [(6,)]
+
+
+def test_what_nobody_waits_for_is_done_together_once_a_run_in_flight_has_ended(with_top_scores: TestPlatform) -> None:
+    patient = replace(with_top_scores, stages=(*WITHOUT_PAGES, replace(STAGE, priority=-1)))
+    days = sorted(patient.state().gold)
+    first = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[0]}
+    for platform, waits in ((with_top_scores, False), (patient, True)):
+        run = platform.instance.add_run(
+            dg.DagsterRun("top_job", run_id=make_new_run_id(), tags=first, status=dg.DagsterRunStatus.STARTED)
+        )
+        requested, reason = unscored(platform)
+        assert ranges(requested) == ([] if waits else [(days[1], days[-1])])
+        assert reason == ("6 due, and in flight already or behind a run that is" if waits else None)
+        platform.instance.delete_run(run.run_id)
+    assert ranges(unscored(patient)[0]) == [(days[0], days[-1])]

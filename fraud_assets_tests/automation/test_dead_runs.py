@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from fraud_assets.automation.dead_runs import QUIET_SECONDS, end_dead_runs
+from fraud_assets.automation.dead_runs import QUIET_SECONDS, TAKING_SECONDS, end_dead_runs
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets_tests.killed import killed_at
@@ -61,6 +61,22 @@ def test_a_killed_run_ends_as_it_was_going_to_whatever_it_held_when_it_was_kille
     assert found.end_time is not None
     assert end_dead_runs(instance, str(platform.data_dir), now=later()) == []
     assert list((platform.data_dir / ".runs").glob("*")) == []
+
+
+def test_a_lock_that_a_killed_process_left_tells_at_once(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance
+) -> None:
+    platform = make_platform()
+    platform.simulate(1, rows_per_day=20)
+    assert killed_at(platform, "before a materialization is told")
+    [lock] = (platform.data_dir / ".runs").iterdir()
+    made = lock.stat().st_mtime
+    assert end_dead_runs(instance, str(platform.data_dir), now=made + TAKING_SECONDS / 2) == [], (
+        "it may be taken just now"
+    )
+    assert len(end_dead_runs(instance, str(platform.data_dir), now=made + TAKING_SECONDS)) == 1
+    assert [run.status for run in instance.get_runs()] == [FAILURE]
+    assert list((platform.data_dir / ".runs").iterdir()) == []
 
 
 def test_a_lock_goes_with_its_run_whoever_closed_it(
