@@ -51,6 +51,8 @@ class Split:
     lists: Evaluation | None
     decision: str
     why: str
+    later: pd.DataFrame | None = None
+    """The rows that were compared, with the ranker's `probability`; None where nothing was learnt."""
 
     def precision(self, list_: str, at: str) -> Estimate:
         """Return the precision of a list within the capacity."""
@@ -112,7 +114,21 @@ def compare_split(
     mixed = pd.DataFrame({"score": later["fraud_score"], "rule": rule_score(later)}).rank(pct=True).sum(axis=1)
     more = evaluate(later, {MIXED: Scores(mixed.to_numpy()), EIGHT: eight}, alerts_per_day=alerts_per_day)
     both = Evaluation({**more.estimates, **lists.estimates})
-    return Split(train, compare, frauds, both, decision.move, "; ".join(decision.reasons))
+    ranked = later.assign(probability=probability)
+    return Split(train, compare, frauds, both, decision.move, "; ".join(decision.reasons), ranked)
+
+
+def together(splits: list[Split], *, alerts_per_day: int) -> Evaluation | None:
+    """Compare the lists of all splits' days, each by its own ranker, with others; None where splits share days.
+
+    One day of few alerts is little evidence; five of them are five times as much.
+    """
+    later = [one.later for one in splits if one.later is not None]
+    days = [day for rows in later for day in rows["partition_key"].str[:10].unique()]
+    if len(later) < 2 or len({*days}) < len(days):
+        return None
+    rows = pd.concat(later, ignore_index=True)
+    return compare_lists(rows, rows["probability"].to_numpy("float64"), {}, alerts_per_day=alerts_per_day)
 
 
 def shuffled(rows: pd.DataFrame, split: Split, *, tries: int, alerts_per_day: int) -> int:
@@ -143,7 +159,11 @@ def lines(name: str, splits: list[Split], alerts_per_day: int) -> Iterator[str]:
     for list_ in LISTS:
         values = [value for one in splits if (value := one.precision(list_, at).value) is not None]
         means.append(f"**{np.mean(values):.2f}**" if values else "-")
-    yield f"| mean | | {' | '.join(means)} | | | {sum(one.decision == 'promoted' for one in splits)} of {len(splits)} |"
+    less = ["", ""]
+    if (all_days := together(splits, alerts_per_day=alerts_per_day)) is not None:
+        less = [as_text(all_days.estimate(minus(other), f"precision_at_{at}"), "+") for other in (FOREST, RULE)]
+    promoted = sum(one.decision == "promoted" for one in splits)
+    yield f"| mean, all days together | | {' | '.join([*means, *less])} | {promoted} of {len(splits)} |"
 
 
 def microseconds_per_row(rows: pd.DataFrame) -> float:
