@@ -35,7 +35,7 @@ from fraud_assets.resources.tables import (
 )
 from fraud_assets.run_requests import requests
 from fraud_assets_tests.automation.test_sensors import landed, record_run, run_requested, unscored
-from fraud_assets_tests.depth import cases, full_only
+from fraud_assets_tests.depth import MORE, cases, full_only
 from fraud_assets_tests.killed import STEPS, killed_at, move_prod, start
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
 from fraud_assets_tests.resources.test_promotions import unrecorded
@@ -211,7 +211,7 @@ def rebuild(platform: TestPlatform, folder: Path) -> TestPlatform:
     return rebuilt
 
 
-@pytest.mark.parametrize("seed", range(cases(0, 2)))
+@pytest.mark.parametrize("seed", range(MORE * cases(0, 2)))
 def test_after_any_history_of_kills_gold_is_what_an_uninterrupted_run_gives(
     platform: TestPlatform, tmp_path: Path, seed: int
 ) -> None:
