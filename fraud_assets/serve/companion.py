@@ -5,6 +5,7 @@ and never waits for one. It says what it finds on its standard output (`messages
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,9 @@ LOOK_SECONDS: Final = 1.0
 
 RETRY_SECONDS: Final = 15.0
 """How often a version that could not be scored with is tried again: its files may be fetched for it."""
+
+_NICENESS: Final = 10
+"""Nobody waits for what it does once the window is filled: where cores are short, answers come first."""
 
 _VALUES: Final = "TransactionID, epoch_us(event_timestamp), card_id, ProductCD, {amount}, is_international_txn = 1"
 
@@ -187,6 +191,7 @@ def main() -> None:
     land()
     if not options.filled:
         _fill(platform, options.journal, timedelta(seconds=options.lateness_seconds))
+    os.nice(_NICENESS)
     follower = _Follower(platform.model_registry)
     while not ended.wait(LOOK_SECONDS):
         follower.look()
