@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._time import datetime_from_timestamp
 
 from fraud_assets.resources.lake import Lake
-from fraud_assets.resources.run_locks import forget, is_held, left_at, locked_runs
+from fraud_assets.resources.run_locks import forget, is_held, locked_runs, made_at
 
 QUIET_SECONDS: Final = 25.0
 """A living run has no lock for moments only: before it opens the lake, and after it has closed it. A training may
@@ -38,19 +38,21 @@ def end_dead_runs(instance: dg.DagsterInstance, data_dir: str, *, now: float) ->
     statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     said = []
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
-        if is_held(data_dir, run.run_id):
-            continue
-        if (left := left_at(data_dir, run.run_id)) is not None:
-            is_dead = now - left >= TAKING_SECONDS
-        else:
-            last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-            is_dead = not last or now - last[0].timestamp >= QUIET_SECONDS
-        if not is_dead:
+        if not _is_dead(instance, data_dir, run.run_id, now):
             continue
         said.append(f"Run {run.run_id} is gone: its process ended without a word. {_end(instance, run)}")
         forget(data_dir, run.run_id)
     _forget_finished(instance, data_dir)
     return said
+
+
+def _is_dead(instance: dg.DagsterInstance, data_dir: str, run_id: str, now: float) -> bool:
+    if is_held(data_dir, run_id):
+        return False
+    if (made := made_at(data_dir, run_id)) is not None:
+        return now - made >= TAKING_SECONDS
+    last = instance.get_records_for_run(run_id, limit=1, ascending=False).records
+    return not last or now - last[0].timestamp >= QUIET_SECONDS
 
 
 def _forget_finished(instance: dg.DagsterInstance, data_dir: str) -> None:

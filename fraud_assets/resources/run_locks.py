@@ -39,16 +39,12 @@ def is_held(data_dir: str, run_id: str) -> bool:
         os.close(descriptor)
 
 
-def left_at(data_dir: str, run_id: str) -> float | None:
-    """Return when the lock of the run was made, where there is one that no process holds; seconds since the epoch.
-
-    Whoever held it is gone. Only a process that is just taking it has it unheld, too, for a moment.
-    """
+def made_at(data_dir: str, run_id: str) -> float | None:
+    """Return when the lock of the run was made, in seconds since the epoch; None where there is none."""
     try:
-        made = _path(data_dir, run_id).stat().st_mtime
+        return _path(data_dir, run_id).stat().st_mtime
     except FileNotFoundError:
         return None
-    return None if is_held(data_dir, run_id) else made
 
 
 def locked_runs(data_dir: str) -> list[str]:

@@ -28,6 +28,12 @@ _LARGEST: Final = 2**28
 LOCK_SECONDS: Final = 10.0
 """So long a new process waits for the one before to end."""
 
+_LEAST_AHEAD: Final = 2**16
+_MOST_AHEAD: Final = 2**22
+"""Bytes of zeros that are written behind a segment's entries at a time, as many as it holds already within these: to
+write over them changes neither the file's size nor where it lies, so that a sync waits for its own bytes alone. What
+reads a segment takes them for no entry."""
+
 _CHECKSUM: Final = 8
 """Hexadecimal digits before each line."""
 
@@ -79,6 +85,7 @@ class Journal:
         self._number = max((number_of(segment) for segment in segments(folder)), default=0)
         self._file: int | None = None
         self._size = 0
+        self._zeroed = 0
         self._group: list[bytes] = []
         self._group_size = 0
         self._unsent: dict[int, bytes] = {}
@@ -113,20 +120,27 @@ class Journal:
         group = b"".join(self._group)
         self._writing, self._writing_size = self._unsent, self._group_size
         self._group, self._group_size, self._unsent = [], 0, {}
-        return partial(self._write, self._file, group)
+        return partial(self._write, self._file, group, self._size)
 
-    def _write(self, file: int | None, group: bytes) -> OSError | None:
+    def _write(self, file: int | None, group: bytes, at: int) -> OSError | None:
         if file is None or not group:
             return None
         try:
-            written = 0
-            while written < len(group):
-                written += os.write(file, group[written:])
+            end = at + len(group)
+            while at < end:
+                at += os.pwrite(file, group[at - end :], at)
             if self._durable:
+                if end > self._zeroed:
+                    self._write_ahead(file, end)
                 os.fdatasync(file)
         except OSError as error:
             return error
         return None
+
+    def _write_ahead(self, file: int, end: int) -> None:
+        ahead = min(max(end, _LEAST_AHEAD), _MOST_AHEAD)
+        with suppress(OSError):  # the entries are there without
+            self._zeroed = end + os.pwrite(file, bytes(ahead), end)
 
     def end_commit(self, problem: OSError | None) -> None:
         """Take note of how the writing of the group ended.
@@ -150,6 +164,8 @@ class Journal:
         Nothing may be appended that is not committed.
         """
         if self._file is not None:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size)
             os.close(self._file)
             self._file = None
             path = self._folder / _name(self._number, "open")
@@ -179,7 +195,8 @@ class Journal:
         self._number += 1
         path = self._folder / _name(self._number, "open")
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._zeroed = 0
             if self._durable:
                 sync_folder(self._folder)
         except OSError as error:
@@ -192,8 +209,6 @@ class Journal:
         assert self._file is not None
         self._group, self._group_size, self._unsent = [], 0, {}
         # After a failed sync nobody knows what the disk holds of these bytes: the next group begins another segment.
-        with suppress(OSError):
-            os.ftruncate(self._file, self._size)
         with suppress(OSError):
             self.seal()
         raise JournalError(f"{self._folder} cannot be written: {error.strerror}.") from error

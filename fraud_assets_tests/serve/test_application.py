@@ -124,23 +124,23 @@ class Disk:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.has_begun, self.goes_on = threading.Event(), threading.Event()
         self.problem: OSError | None = None
-        self._write = os.write
-        patch.setattr(os, "write", self)
+        self._write = os.pwrite
+        patch.setattr(os, "pwrite", self)
 
-    def __call__(self, file: int, content: bytes) -> int:
+    def __call__(self, file: int, content: bytes, at: int) -> int:
         self.has_begun.set()
         assert self.goes_on.wait(20)
         problem, self.problem = self.problem, None
         if problem:
             raise problem
-        return self._write(file, content)
+        return self._write(file, content, at)
 
 
 async def post_while_the_disk_has_a_group(
     client: Client, disk: Disk, first: list[Any], then: list[Any], *, seal: bool
 ) -> list[tuple[int, Any]]:
     before = [asyncio.create_task(client.call("POST", "/score", body, {})) for body in first]
-    await asyncio.to_thread(disk.has_begun.wait)
+    assert await asyncio.to_thread(disk.has_begun.wait, 20)
     after = [asyncio.create_task(client.call("POST", "/score", body, {})) for body in then]
     seals = [asyncio.create_task(client.application.seal())] if seal else []
     await asyncio.sleep(0.05)

@@ -93,6 +93,51 @@ def test_of_a_file_that_ends_anywhere_exactly_the_whole_entries_count(
     assert ids(folder) == [name for name, end in zip(names, ends[1:], strict=True) if end <= cut]
 
 
+def test_a_segment_is_written_over_zeros_that_are_no_entries(folder: Path, journal: Journal):
+    [first, *names] = [f"{number:0300d}" for number in range(600)]  # more than is written ahead at first
+    places = [journal.append(entry(first))]
+    commit(journal)
+    [segment] = segments(folder)
+    ahead = segment.stat().st_size
+    assert segment.read_bytes().endswith(bytes(60_000))
+    sizes = {ahead}
+    for name in names:
+        places.append(journal.append(entry(name)))
+        commit(journal)
+        sizes.add(segment.stat().st_size)
+    assert len(sizes) == 5, "six hundred groups, and its size changes five times"
+    assert ids(folder) == [first, *names], "as a process finds it that begins after a kill"
+    assert [journal.answer(place) for place in places[::100]] == [
+        bytes(entry(name).answer) for name in [first, *names][::100]
+    ]
+    whole = segment.read_bytes()
+    journal.seal()
+    [sealed] = segments(folder)
+    assert sealed.read_bytes() == whole.rstrip(b"\0")
+    assert ids(folder) == [first, *names]
+    journal.append(entry("next"))
+    commit(journal)
+    assert segments(folder, "open")[0].stat().st_size > 60_000
+
+
+def test_where_no_room_is_for_zeros_entries_are_durable_without(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+):
+    real = os.pwrite
+
+    def full(file: int, written: bytes, at: int) -> int:
+        if not any(written):
+            raise OSError(28, "No space left on device")
+        return real(file, written, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    for name in "abc":
+        journal.append(entry(name))
+        commit(journal)
+    assert ids(folder) == ["a", "b", "c"]
+    assert 0 not in segments(folder)[0].read_bytes()
+
+
 def test_a_group_that_the_disk_refuses_leaves_nothing(folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch):
     journal.append(entry("a"))
     commit(journal)
