@@ -153,8 +153,8 @@ def materialize_slices(
 
 def report_partitions(context: dg.AssetExecutionContext, asset: dg.AssetKey, made: Mapping[str, PartitionMade]) -> None:
     """Tell Dagster at once of partitions that were made, where no result of the step does: of another asset, say."""
-    batch, last = generate_event_batch_id(), next(reversed(made), "")
-    for key, partition in made.items():
+    batch = generate_event_batch_id()
+    for number, (key, partition) in enumerate(made.items(), start=1):
         materialization = dg.AssetMaterialization(
             asset_key=asset,
             partition=key,
@@ -163,7 +163,7 @@ def report_partitions(context: dg.AssetExecutionContext, asset: dg.AssetKey, mad
         )
         # What `context.log_event` does, which stores each by itself.
         DagsterEvent.asset_materialization(
-            context.get_step_execution_context(), materialization, DagsterEventBatchMetadata(batch, key == last)
+            context.get_step_execution_context(), materialization, DagsterEventBatchMetadata(batch, number == len(made))
         )
 
 

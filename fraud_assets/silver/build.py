@@ -90,8 +90,7 @@ def stamp_rows(
 
     The constants are what all rows of a partition have in common: its key and its digests.
     """
-    made = {name: f"{literal(value)} AS {name}" for name, value in constants.items()}
-    columns = ", ".join(made.get(name, name) for name in schema.names)
+    columns = ", ".join(f"{literal(constants[name])} AS {name}" if name in constants else name for name in schema.names)
     con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {made_of}")
 
 
