@@ -19,14 +19,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import duckdb
 
 from fraud_assets.automation.sensors import IN_FLIGHT
+from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.reader_views import READER_DATABASE
+from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
+from fraud_assets.staleness import decide
 
 LANDINGS: Final = 20
 FIRST_DAY: Final = date(2026, 1, 1)
@@ -77,6 +80,20 @@ def scored_days(folder: Path, *, rows_per_day: int) -> dict[str, str]:
     command = [str(Path(sys.executable).with_name("fraud-assets")), "run"]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return environment
+
+
+def platform_of(environment: Mapping[str, str]) -> Platform:
+    """Return the platform of `scored_days`, to look at from this process."""
+    given: dict[str, Any] = {"_env_file": None, "source": "simulated", "data_dir": environment["FRAUD_DATA_DIR"]}
+    given |= {"MLFLOW_TRACKING_URI": environment["MLFLOW_TRACKING_URI"], "MLFLOW_REGISTRY_URI": None}
+    return Platform(Settings(**given))
+
+
+def is_settled(platform: Platform, instance: dg.DagsterInstance) -> bool:
+    """Whether nothing is due and no run in flight."""
+    if instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT), limit=1):
+        return False
+    return decide(platform.state(platform.look()), platform.stages).due == ()
 
 
 def measure(landings: int = LANDINGS) -> list[Landing]:

@@ -20,17 +20,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 from deltalake import DeltaTable
 
-from benchmarks.latency import FIRST_DAY, SCORED_DAYS, daemon, scored_days, wait
+from benchmarks.latency import FIRST_DAY, SCORED_DAYS, daemon, is_settled, platform_of, scored_days, wait
 from fraud_assets.automation.maintenance import maintain
-from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import TABLES
-from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
 from fraud_assets.staleness import decide
 from fraud_assets_tests.resources.test_table_maintenance import age
@@ -66,10 +64,7 @@ def measure(days: int = DAYS) -> Iterator[Day]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder, home = Path(scratch), Path(scratch, "home")
         environment = scored_days(folder, rows_per_day=ROWS_PER_DAY)
-        mlflow = environment["MLFLOW_TRACKING_URI"]
-        given: dict[str, Any] = {"_env_file": None, "source": "simulated", "data_dir": folder / "data"}
-        given |= {"MLFLOW_TRACKING_URI": mlflow, "MLFLOW_REGISTRY_URI": None}
-        platform = Platform(Settings(**given))
+        platform = platform_of(environment)
         with daemon(folder, environment) as group, dg.DagsterInstance.from_config(str(home)) as instance:
             wait(folder / "dev.log", lambda: bool(instance.get_daemon_statuses()), "the daemon")
             for day in range(1, days + 1):
@@ -77,18 +72,12 @@ def measure(days: int = DAYS) -> Iterator[Day]:
                 for back in range(CORRECTED + 1):
                     of = latest - timedelta(days=back)
                     write_day(of, platform.landing_zone.folder, rows_per_day=ROWS_PER_DAY, seed=100 * day + back)
-                wait(folder / "dev.log", lambda: _is_settled(platform, instance), f"day {day}", pause=1)
+                wait(folder / "dev.log", lambda: is_settled(platform, instance), f"day {day}", pause=1)
                 with _stopped(group):  # It would read a log that is half written.
                     _age_tables(platform)
                 _age_records(home)
                 maintain(platform, instance, retention_hours=24, now=datetime.now(tz=UTC))
                 yield _left(day, platform, instance, home, group)
-
-
-def _is_settled(platform: Platform, instance: dg.DagsterInstance) -> bool:
-    if instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT), limit=1):
-        return False
-    return decide(platform.state(platform.look()), platform.stages).due == ()
 
 
 @contextmanager

@@ -14,14 +14,13 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
-from benchmarks.latency import FIRST_DAY, SCORED_DAYS, daemon, scored_days, wait
+from benchmarks.latency import FIRST_DAY, SCORED_DAYS, daemon, is_settled, platform_of, scored_days, wait
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.platform import Platform
-from fraud_assets.settings import Settings
 from fraud_assets.simulator.writing import write_day
 from fraud_assets.staleness import decide
 
@@ -50,9 +49,7 @@ def measure(kills: int = KILLS) -> list[Recovery]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder, chance, found = Path(scratch), random.Random(0), list[Recovery]()
         environment = scored_days(folder, rows_per_day=ROWS_PER_DAY)
-        given: dict[str, Any] = {"_env_file": None, "source": "simulated", "data_dir": folder / "data"}
-        given |= {"MLFLOW_TRACKING_URI": environment["MLFLOW_TRACKING_URI"], "MLFLOW_REGISTRY_URI": None}
-        platform = Platform(Settings(**given))
+        platform = platform_of(environment)
         with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
             for kill in range(kills):
                 with daemon(folder, environment):
@@ -91,10 +88,7 @@ def _wait_for_daemon(folder: Path, instance: dg.DagsterInstance) -> None:
 
 
 def _wait_until_settled(folder: Path, platform: Platform, instance: dg.DagsterInstance) -> None:
-    def is_settled() -> bool:
-        return not instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT), limit=1) and not _due(platform)
-
-    wait(folder / "dev.log", is_settled, "everything to be done", pause=0.5)
+    wait(folder / "dev.log", lambda: is_settled(platform, instance), "everything to be done", pause=0.5)
 
 
 def lines(found: list[Recovery]) -> list[str]:
