@@ -60,7 +60,7 @@ def test_labels_are_those_that_arrived_by_then_and_drawn_ones_speak_for_what_is_
     con: duckdb.DuckDBPyConnection,
 ) -> None:
     """Against an oracle that asks row by row, over histories of late labels, reviews and days of the feed."""
-    for seed in range(cases(40, 100)):
+    for seed in range(cases(40, 300)):
         chance = random.Random(seed)
         rows = [(chance.choice(DAYS[:12]), f"T{n % 9}", chance.choice((0, 1, None))) for n in range(12)]
         rows = list({(day, id_): (day, id_, label) for day, id_, label in rows}.values())

@@ -78,7 +78,7 @@ def run(keys: Iterable[str], built: dict[str, Made], told: dict[str, str], made:
 
 def test_whatever_landed_in_whatever_order_the_histories_end_as_if_built_at_once() -> None:
     """Partitions land, change and empty in any order, and runs take what is due, or some of it, in any order."""
-    for seed in range(cases(30, 100)):
+    for seed in range(cases(30, 300)):
         chance = random.Random(seed)
         built: dict[str, Made] = {}
         told: dict[str, str] = {}

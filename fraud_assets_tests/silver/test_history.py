@@ -129,7 +129,7 @@ def test_a_row_is_told_what_the_partitions_before_it_hold_and_nothing_else(grain
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
 
-        @settings(max_examples=cases(20, 50))
+        @settings(max_examples=cases(20, 300))
         @given(rows=histories(grain), most=st.sampled_from([1, 2, 100]))
         def tell(rows: list[Row], most: int) -> None:
             found, _ = history(con, rows, grain, most=most)
