@@ -26,13 +26,8 @@ class BatchingEventLog(SqliteEventLogStorage):
     """The event log of a home, in `history/runs/`. Named in `dagster.yaml` as `event_log_storage`, without config."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
-        self._given = inst_data
+        self._inst_data = inst_data
         os.environ.setdefault(BATCH_SIZE_VARIABLE, "1000")
-
-    @property
-    def inst_data(self) -> ConfigurableClassData | None:
-        """What `dagster.yaml` says of it."""
-        return self._given
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -48,13 +43,19 @@ class BatchingEventLog(SqliteEventLogStorage):
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         """Open the files of the instance's home, which is known from here on."""
-        super().__init__(str(Path(instance.root_directory, "history", "runs")), self._given)
+        super().__init__(str(Path(instance.root_directory, "history", "runs")), self._inst_data)
         super().register_instance(instance)
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store events of one run: those of assets in one transaction a database, what else there is one by one."""
-        of_assets = [event for event in events if event.dagster_event_type in ASSET_EVENTS]
-        insert, rows = SqlEventLogStorageTable.insert(), [self._event_to_row(event) for event in of_assets]
+        if of_assets := [event for event in events if event.dagster_event_type in ASSET_EVENTS]:
+            self._store_together(of_assets)
+        for event in events:
+            if event.dagster_event_type not in ASSET_EVENTS:
+                self.store_event(event)
+
+    def _store_together(self, events: Sequence[dg.EventLogEntry]) -> None:
+        insert, rows = SqlEventLogStorageTable.insert(), [self._event_to_row(event) for event in events]
         [run_id] = {event.run_id for event in events}
         with self.run_connection(run_id) as connection:
             connection.execute(insert, rows)
@@ -62,14 +63,11 @@ class BatchingEventLog(SqliteEventLogStorage):
         with self.index_transaction() as connection:
             numbered = insert.returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
             numbers = connection.execute(numbered, rows).scalars().all()
-            self._store_asset_event_tags(connection, of_assets, numbers)
+            self._store_asset_event_tags(connection, events, numbers)
             # What an asset's own entry keeps is its last event of a kind.
             last = {
                 (event.dagster_event_type, event.get_dagster_event().asset_key): (event, number)
-                for event, number in zip(of_assets, numbers, strict=True)
+                for event, number in zip(events, numbers, strict=True)
             }
             for event, number in last.values():
                 self._store_asset_event(connection, event, number)
-        for event in events:
-            if event.dagster_event_type not in ASSET_EVENTS:
-                self.store_event(event)

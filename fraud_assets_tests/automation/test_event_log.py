@@ -143,3 +143,32 @@ def test_batches_are_as_large_as_somebody_set(tmp_path: Path, monkeypatch: pytes
     with home(tmp_path / "home", OURS) as instance:
         run(instance, "2026-01-02", "2026-01-04")
     assert CountingEventLog.alone["ASSET_MATERIALIZATION"] == 6
+
+
+@dg.asset_check(asset=landed)
+def one() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.asset_check(asset=landed)
+def other() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def test_a_run_of_checks_alone_has_no_events_that_are_stored_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(BATCH_SIZE_VARIABLE, raising=False)
+    checks = dg.AssetSelection.checks(one, other)
+    job = dg.Definitions(
+        assets=[landed], asset_checks=[one, other], jobs=[dg.define_asset_job("job", selection=checks)]
+    ).resolve_job_def("job")
+    CountingEventLog.alone.clear()
+    with home(tmp_path / "home", OURS) as instance:
+        assert job.execute_in_process(instance=instance).success
+        for check in ("one", "other"):
+            key = dg.AssetCheckKey(landed.key, check)
+            [found] = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+            assert found.status.value == "SUCCEEDED"
+    assert CountingEventLog.alone["ASSET_CHECK_EVALUATION_PLANNED"] == 2
+    assert "Exception while storing" not in capfd.readouterr().err
