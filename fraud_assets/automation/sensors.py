@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from fraud_assets.assets.partition_runs import covered_keys
-from fraud_assets.automation.dead_runs import dead_runs_sensor
+from fraud_assets.automation.dead_runs import dead_runs_sensor, end_dead_runs_of
 from fraud_assets.automation.jobs import job_and_selection, job_assets, jobs_of, run_tags
 from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake
@@ -110,6 +110,8 @@ def _requesting_sensor(
         context: dg.SensorEvaluationContext, lake: Lake, landing_zone: LandingZone, model_registry: ModelRegistry
     ) -> dg.SensorResult:
         def look(*, remember: bool) -> dg.SensorResult:
+            # Or what they left would be taken for in flight until another tick has ended them.
+            end_dead_runs_of(context, lake)
             landing = landing_zone.look(only_stable=True, remember=remember)
             state = read(lake, landing_zone, model_registry, landing=landing)
             plan = decide(state, stages)

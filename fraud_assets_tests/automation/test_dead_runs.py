@@ -1,7 +1,9 @@
 """Runs whose process is gone: real processes are killed, and what the run table says of them is put right."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from fraud_assets.automation.dead_runs import QUIET_SECONDS, TAKING_SECONDS, end_dead_runs
 from fraud_assets.automation.sensors import IN_FLIGHT
@@ -107,6 +110,38 @@ def test_a_run_that_was_to_be_canceled_and_is_gone_is_canceled(
     end_dead_runs(instance, str(platform.data_dir), now=later())
 
     assert [run.status for run in instance.get_runs()] == [CANCELED]
+
+
+@pytest.mark.parametrize("by", ["socket", "port"])
+def test_a_run_that_was_launched_waits_for_the_code_server_that_begins_it_and_ends_with_it(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance, tmp_path: Path, by: str
+) -> None:
+    platform = make_platform()
+    job = platform.definitions.resolve_job_def("silver_job")
+    family, address = (socket.AF_UNIX, str(tmp_path / "s")) if by == "socket" else (socket.AF_INET, ("127.0.0.1", 0))
+
+    def dead() -> list[str]:
+        return end_dead_runs(instance, str(platform.data_dir), now=later() + 3600)
+
+    with socket.socket(family) as server:
+        server.bind(address)
+        server.listen()
+        where = {"host": "127.0.0.1", by: server.getsockname() if by == "socket" else server.getsockname()[1]}
+        tags = {"launched": {GRPC_INFO_TAG: json.dumps(where)}, "not yet": {}}
+        runs = {
+            name: instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING, tags=its).run_id
+            for name, its in tags.items()
+        }
+        assert dead() == []
+    [said] = dead()
+
+    assert runs["launched"] in said
+    found = {run.run_id: run.status for run in instance.get_runs()}
+    assert found == {runs["launched"]: FAILURE, runs["not yet"]: dg.DagsterRunStatus.STARTING}
+    if by == "socket":
+        Path(str(address)).unlink()  # a machine that begins anew has an empty /tmp
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING, tags=tags["launched"])
+        assert len(dead()) == 1
 
 
 def test_a_run_whose_lock_is_held_lives_however_long_it_is_quiet(
