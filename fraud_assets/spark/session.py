@@ -30,7 +30,12 @@ NEEDED: Final[Mapping[str, str]] = {
 }
 """Set on every session, also on one that was there."""
 
-_AT_START: Final[Mapping[str, str]] = {"spark.ui.showConsoleProgress": "false"}
+_AT_START: Final[Mapping[str, str]] = {
+    "spark.ui.showConsoleProgress": "false",
+    # By default glibc keeps of each thread's heap what large batches left free, up to a few hundred MB of a worker that
+    # lives for long; with a fixed limit what is larger goes back to the system at once.
+    "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(2**20),
+}
 
 
 class SparkNotInstalledError(FraudAssetsError):
