@@ -19,7 +19,7 @@ from fraud_assets.resources.row_batches import batches
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS
 from fraud_assets.silver.build import InputDigest, build_partition
 from fraud_assets.silver.cleaning import clean
-from fraud_assets.silver.contract import FEATURE_NAMES
+from fraud_assets.silver.contract import FEATURE_NAMES, check_features
 from fraud_assets.silver.features import compute_features, read_transactions, sum_features
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import load_source
@@ -68,6 +68,7 @@ def whole_partition(canonical: Path, silver: Path) -> float:
     began = perf_counter()
     with lake.connect() as con:
         build_partition(con, load_source(SOURCE), DAY, [RawFile(canonical, canonical.name)], None, _DIGEST)
+        assert check_features(con, "silver_rows").passed
         rows = batches(con, "silver_rows", SILVER_TRANSACTIONS.schema)
         lake.replace_partition(SILVER_TRANSACTIONS, DAY, rows, provenance={})
     return perf_counter() - began

@@ -34,7 +34,7 @@ from fraud_assets.resources.tables import PARTITION_BUILDS, QUARANTINED_TRANSACT
 from fraud_assets.silver.adoption import Adoption, adopt_partition, is_adopted
 from fraud_assets.silver.build import SilverBuild, build_partition
 from fraud_assets.silver.cleaning import count_reasons
-from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractViolationError
+from fraud_assets.silver.contract import CONTRACT_DIGEST, FEATURE_NAMES, ContractViolationError, check_features
 from fraud_assets.spark.session import SparkOptions, open_session
 
 FEATURES_MATCH_CONTRACT = "features_match_contract"
@@ -166,18 +166,29 @@ def silver_transactions_base(
 
 @dataclass
 class _Slice:
-    """Partitions that are written together: the rows of each table, what Dagster is to know, and what was refused."""
+    """Partitions that are written together: their rows, what Dagster is to know, and what was refused."""
 
-    rows: dict[Table, dict[str, Iterable[pa.RecordBatch]]] = field(default_factory=dict)
+    quarantined: dict[str, Iterable[pa.RecordBatch]] = field(default_factory=dict)
+    records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    silver: dict[str, Iterable[pa.RecordBatch]] = field(default_factory=dict)
     made: dict[str, PartitionMade] = field(default_factory=dict)
     quarantine: dict[str, PartitionMade] = field(default_factory=dict)
     refused: dict[str, FraudAssetsError] = field(default_factory=dict)
 
     def store(self, lake: Lake, origin: Mapping[str, str]) -> None:
         """Write quarantine, records, and then the Silver rows, since by them a partition counts as built."""
-        for table, rows in self.rows.items():
-            together = pa.RecordBatchReader.from_batches(table.schema, chain.from_iterable(rows.values()))
-            lake.replace_partitions(table, [*rows], together, provenance=origin)
+        built_at = datetime.now(tz=UTC)
+        records = table_of(
+            ({**values, "built_at": built_at} for values in self.records.values()), PARTITION_BUILDS.schema
+        )
+        for table, keys, rows in (
+            (QUARANTINED_TRANSACTIONS, self.quarantined, chain.from_iterable(self.quarantined.values())),
+            (PARTITION_BUILDS, self.records, records.to_batches()),
+            (SILVER_TRANSACTIONS, self.silver, chain.from_iterable(self.silver.values())),
+        ):
+            if keys:
+                together = pa.RecordBatchReader.from_batches(table.schema, rows)
+                lake.replace_partitions(table, [*keys], together, provenance=origin)
 
 
 def build_here(
@@ -219,55 +230,65 @@ def _build_with_spark(
 
 
 def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, keys: Sequence[str]) -> _Slice:
+    """Make the rows of partitions, all of which keep the contract.
+
+    One check of many tiny partitions takes as long as one of each: only where it fails they are made and checked again,
+    one by one.
+    """
+    if len(keys) > 1:
+        built = _make_slice(lake, landing_zone, connection, keys, is_checked=False)
+        rows = pa.Table.from_batches(chain.from_iterable(built.silver.values()), SILVER_TRANSACTIONS.schema)
+        connection.register("silver_slice", rows)
+        if check_features(connection, "silver_slice").passed:
+            return built
+    return _make_slice(lake, landing_zone, connection, keys, is_checked=True)
+
+
+def _make_slice(
+    lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, keys: Sequence[str], *, is_checked: bool
+) -> _Slice:
     """Make the rows of partitions. Those of a partition by itself are made as they are written, others are held."""
     files, source, at = landing_zone.files_of(keys), landing_zone.source, lake.version(SILVER_TRANSACTIONS)
     previous = {key: previous_key(key, source.partitions.grain) for key in keys}
     known, foreign = silver_partitions(lake, at)
     foreign |= {key: digest for key, made in known.items() if is_adopted(digest := made.of["input_version"])}
     stored = lake.select_each(SILVER_TRANSACTIONS, {*keys, *previous.values()}, version=at)
-    silver: dict[str, pa.Table] = {}
     found = _Slice()
     for key, before in previous.items():
-        if before in silver:
-            connection.register("silver_before", silver[before])
         is_known = before in known or before in found.made  # What nobody compared with the contract is not looked at.
-        lookback = "silver_before" if before in silver else stored[before] if is_known else None
+        lookback = stored[before] if is_known else None
+        if before in found.silver:
+            connection.register(
+                "silver_before", pa.Table.from_batches(found.silver[before], SILVER_TRANSACTIONS.schema)
+            )
+            lookback = "silver_before"
         try:
             if not files[key] and key in foreign:
                 adopted = adopt_partition(connection, source, key, stored[key])
                 found.made[key] = _adopted(connection, stored[key], adopted)
-                found.rows.setdefault(PARTITION_BUILDS, {})[key] = _record_of_adoption(key, foreign[key], adopted)
+                found.records[key] = _record_of_adoption(key, foreign[key], adopted)
                 continue
             if not files[key]:
                 raise landing_zone.nothing_landed(key)
-            built = _build(landing_zone, connection, key, files[key], lookback)
+            built = _build(landing_zone, connection, key, files[key], lookback, is_checked=is_checked)
         except FraudAssetsError as error:
             found.refused[key] = error
             continue
         found.made[key], found.quarantine[key] = _described(connection, built)
-        made: dict[Table, Iterable[pa.RecordBatch]] = {
-            QUARANTINED_TRANSACTIONS: _stream(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS),
-            PARTITION_BUILDS: _record(built.record),
-            SILVER_TRANSACTIONS: _stream(connection, "silver_rows", SILVER_TRANSACTIONS),
-        }
+        found.records[key] = built.record
+        rows = _stream(connection, "silver_rows", SILVER_TRANSACTIONS)
+        refused = _stream(connection, "quarantine_rows", QUARANTINED_TRANSACTIONS) if built.quarantined_rows else ()
         if len(keys) > 1:  # the next partition takes the place of this one in the connection
-            made = {table: list(rows) for table, rows in made.items()}
-            silver[key] = pa.Table.from_batches(made[SILVER_TRANSACTIONS], SILVER_TRANSACTIONS.schema)
-        for table, rows in made.items():
-            found.rows.setdefault(table, {})[key] = rows
+            rows, refused = list(rows), list(refused)
+        found.silver[key], found.quarantined[key] = rows, refused
     return found
 
 
-def _record(values: Mapping[str, Any]) -> list[pa.RecordBatch]:
-    """Return the record of a partition that is built, or adopted, now."""
-    return table_of([{**values, "built_at": datetime.now(tz=UTC)}], PARTITION_BUILDS.schema).to_batches()
-
-
-def _record_of_adoption(key: str, files_digest: str, adopted: Adoption) -> list[pa.RecordBatch]:
+def _record_of_adoption(key: str, files_digest: str, adopted: Adoption) -> dict[str, Any]:
     rows = adopted.check.rows
     counts = {"landed_rows": rows, "silver_rows": rows, "quarantined_rows": 0}
     versions = {"input_version": files_digest, "lookback_version": "", "tail_version": adopted.tail_digest}
-    return _record({"partition_key": key, "silver_version": adopted.silver_digest, **versions, **counts})
+    return {"partition_key": key, "silver_version": adopted.silver_digest, **versions, **counts}
 
 
 def _adopted(connection: DuckDBPyConnection, stored: str, adopted: Adoption) -> PartitionMade:
@@ -293,12 +314,14 @@ def _build(
     key: str,
     files: Sequence[LandedFile],
     lookback: str | None,
+    *,
+    is_checked: bool,
 ) -> SilverBuild:
-    """Make the rows of a partition, all of which keep the contract."""
+    """Make the rows of a partition; if they are checked, all of them keep the contract."""
     raw, digest = [file.raw for file in files], landing_zone.input_digest(files)
     built = build_partition(connection, landing_zone.source, key, raw, lookback=lookback, input_digest=digest)
-    if not built.check.passed:
-        raise ContractViolationError(built.check)
+    if is_checked and not (check := check_features(connection, "silver_rows")).passed:
+        raise ContractViolationError(check)
     return built
 
 

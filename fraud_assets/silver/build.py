@@ -12,13 +12,7 @@ import pyarrow as pa
 
 from fraud_assets.digests import digest_lines
 from fraud_assets.silver.cleaning import clean
-from fraud_assets.silver.contract import (
-    CONTRACT_DIGEST,
-    ContractCheck,
-    check_features,
-    quarantine_schema,
-    silver_schema,
-)
+from fraud_assets.silver.contract import CONTRACT_DIGEST, quarantine_schema, silver_schema
 from fraud_assets.silver.features import FeatureDigests, compute_features, read_transactions, sum_features
 from fraud_assets.silver.raw_files import RawFile
 from fraud_assets.silver.source import Source
@@ -57,7 +51,6 @@ class SilverBuild:
     lookback_digest: str
     tail_digest: str
     silver_digest: str
-    check: ContractCheck
 
     @property
     def stored_digests(self) -> dict[str, str]:
@@ -114,7 +107,8 @@ def build_partition(
     """Make temporary views `silver_rows` and `quarantine_rows` of a partition, in the contract's schemas.
 
     The connection's TimeZone is UTC, the files are in the order in which a later one wins, `lookback` is a relation
-    with the previous partition's Silver rows, None where there is none. Raises what `clean` raises.
+    with the previous partition's Silver rows, None where there is none. Whoever stores the rows has them checked
+    (`check_features`). Raises what `clean` raises.
     """
     cleaned = clean(con, source, key, files)
     transactions = read_transactions(con, source, key, lookback)
@@ -131,6 +125,5 @@ def build_partition(
         quarantined_rows=cleaned.quarantined,
         quarantine_reasons=cleaned.reasons,
         input_digest=input_digest,
-        check=check_features(con, "silver_rows"),
         **vars(digests),
     )

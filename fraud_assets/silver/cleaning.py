@@ -88,16 +88,11 @@ def clean(con: duckdb.DuckDBPyConnection, source: Source, key: str | None, files
     """
     part = source.key_of_time if key is None else "''"
     landed = _read_candidates(con, source, dict(enumerate(files)), part, is_strict=key is None)
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS"
-        f" WITH evaluated_alone AS ({EVALUATED_ALONE_SQL}) {_CLEANING_SQL}",
-        _alone(source, key) | _together(source),
-    )
-    _keep_good(con)
-    [(good,)] = con.execute("SELECT count(*) FROM good_transactions").fetchall()
-    _quarantine(con, dict(enumerate(files)), is_empty=good == landed)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {EVALUATED_ALONE_SQL}", _alone(source, key))
+    _evaluate_together(con, source)
+    good = _keep_good(con)
+    quarantined = _quarantine(con, dict(enumerate(files)), is_empty=good == landed)
     con.execute("DROP TABLE evaluated_rows")
-    [(quarantined,)] = con.execute("SELECT count(*) FROM quarantined_rows").fetchall()
     if landed != good + quarantined:
         raise RuntimeError(f"{landed} rows landed, but {good} are good and {quarantined} quarantined.")
     reasons = count_reasons(con, "quarantined_rows") if quarantined else {}
@@ -133,11 +128,10 @@ def clean_together(con: duckdb.DuckDBPyConnection, source: Source, rows: str) ->
     `rows` is a relation of the columns of `good_alone`, of whole ids of one partition. Makes the temporary tables
     `good_transactions` and `refused_rows` (file_no, line, reasons), of which `quarantine_lines` makes quarantined rows.
     """
-    alone = f"SELECT *, []::VARCHAR[] AS reasons, '' AS part FROM {rows}"
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS WITH evaluated_alone AS ({alone}) {_CLEANING_SQL}",
-        _together(source),
+        f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS SELECT *, []::VARCHAR[] AS reasons, '' AS part FROM {rows}"
     )
+    _evaluate_together(con, source)
     _keep_good(con)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE refused_rows AS"
@@ -163,9 +157,17 @@ def _alone(source: Source, key: str | None) -> dict[str, Any]:
     return {"start_time": start, "end_time": end, "is_absolute": source.rules.refunds == "absolute"}
 
 
-def _together(source: Source) -> dict[str, Any]:
-    """Return the parameters of cleaning.sql."""
-    return {"is_last_file": source.rules.on_conflict == "last_file"}
+def _evaluate_together(con: duckdb.DuckDBPyConnection, source: Source) -> None:
+    """Decide among the rows of evaluated_rows that have an id in common; without such, nothing changes."""
+    # Hashes that all differ are of ids that all differ, and take a third of the ids' memory.
+    [(rows, hashes)] = con.execute(
+        "SELECT count(*), count(DISTINCT hash(TransactionID, part)) FROM evaluated_rows WHERE reasons = []"
+    ).fetchall()
+    if hashes < rows:
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE evaluated_rows AS {_CLEANING_SQL}",
+            {"is_last_file": source.rules.on_conflict == "last_file"},
+        )
 
 
 def _read_candidates(
@@ -238,9 +240,9 @@ def select_candidates(
         """
 
 
-def _keep_good(con: duckdb.DuckDBPyConnection) -> None:
-    """Make good_transactions of evaluated_rows."""
-    con.execute(
+def _keep_good(con: duckdb.DuckDBPyConnection) -> int:
+    """Make good_transactions of evaluated_rows; return how many they are."""
+    [(good,)] = con.execute(
         """
         CREATE OR REPLACE TEMP TABLE good_transactions AS
         SELECT
@@ -249,23 +251,28 @@ def _keep_good(con: duckdb.DuckDBPyConnection) -> None:
         FROM evaluated_rows
         WHERE reasons = []
         """
-    )
+    ).fetchall()
+    return good
 
 
-def _quarantine(con: duckdb.DuckDBPyConnection, files: Mapping[int, RawFile], *, is_empty: bool = False) -> None:
-    """Make quarantined_rows of the refused ones among evaluated_rows, each with its raw content; drop raw_<n>."""
+def _quarantine(con: duckdb.DuckDBPyConnection, files: Mapping[int, RawFile], *, is_empty: bool = False) -> int:
+    """Make quarantined_rows of the refused ones among evaluated_rows, each with its raw content; return how many.
+
+    Drops raw_<n>.
+    """
     con.execute(
         "CREATE OR REPLACE TEMP TABLE quarantined_rows (file VARCHAR, line BIGINT, reasons VARCHAR[], raw_row VARCHAR)"
     )
     if is_empty:
         con.execute("".join(f"DROP TABLE raw_{number};" for number in files))
-        return
+        return 0
+    quarantined = 0
     for number, file in files.items():
         raw, raw_row = f"raw_{number}", "to_json(struct_pack(*COLUMNS(raw.* EXCLUDE (_line))))::VARCHAR"
         if file.kind == "jsonl":
             _refused_lines(con, file, number)
             raw, raw_row = "refused_lines", "text"
-        con.execute(
+        [(count,)] = con.execute(
             f"""
             INSERT INTO quarantined_rows
             SELECT $file, line, reasons, {raw_row}
@@ -278,8 +285,10 @@ def _quarantine(con: duckdb.DuckDBPyConnection, files: Mapping[int, RawFile], *,
             ORDER BY line
             """,
             {"file": file.name, "file_no": number},
-        )
+        ).fetchall()
+        quarantined += count
         con.execute(f"DROP TABLE raw_{number}")
+    return quarantined
 
 
 def _refused_lines(con: duckdb.DuckDBPyConnection, file: RawFile, number: int) -> None:

@@ -1,12 +1,12 @@
--- Which landed rows are good, and every reason why the others are not.
+-- Of rows that are good by themselves and have their id in common, which is good, and why the others are not.
 --
--- In: evaluated_alone, a query before this text: what evaluated_alone.sql makes of all records of a partition (or of
--- many: `part` says which).
+-- In: evaluated_rows, what evaluated_alone.sql makes of all records of a partition (or of many: `part` says which).
 -- Parameters: is_last_file (a later file supersedes an earlier one).
 -- Out: the same rows with the last label, and reasons (empty for a good row).
-    , repeated_ids AS (
+WITH
+    repeated_ids AS (
         SELECT TransactionID, part
-        FROM evaluated_alone
+        FROM evaluated_rows
         WHERE reasons = []
         GROUP BY TransactionID, part
         HAVING count(*) > 1
@@ -17,7 +17,7 @@
             -- The label is no payload: a later file may bring it.
             (event_timestamp, card_id, ProductCD, amount_thousandths, is_international_txn) AS payload,
             CASE WHEN $is_last_file THEN file_no ELSE 0 END AS edition
-        FROM evaluated_alone
+        FROM evaluated_rows
         WHERE reasons = [] AND (TransactionID, part) IN (SELECT (TransactionID, part) FROM repeated_ids)
     ),
     compared_rows AS (
@@ -52,9 +52,9 @@
         FROM compared_rows
     )
 SELECT
-    evaluated_alone.* EXCLUDE (part) REPLACE (
+    evaluated_rows.* REPLACE (
         coalesce(last_label, isFraud) AS isFraud,
         CASE WHEN reason IS NULL THEN reasons ELSE [reason] END AS reasons
     )
-FROM evaluated_alone
+FROM evaluated_rows
 LEFT JOIN evaluated_together USING (file_no, line)

@@ -132,11 +132,11 @@ class _Build:
         quarantined = self._quarantine(read, cleaned, constants)
         for number in standing:
             found = [_of(reports, number) for reports in (read, cleaned, written, quarantined)]
-            build = _build(keys[number], self.inputs[number], sums[number], *found)
-            if build.check.passed:
-                self.made.builds[keys[number]] = build
+            check = _check(_of(cleaned, number), _of(written, number))
+            if check.passed:
+                self.made.builds[keys[number]] = _build(keys[number], self.inputs[number], sums[number], *found)
             else:  # The next one may have looked back on rows that are not stored now: it will be due for that.
-                self.made.refused[keys[number]] = ContractViolationError(build.check)
+                self.made.refused[keys[number]] = ContractViolationError(check)
         self.made.files = {SILVER_TRANSACTIONS: _files(written), QUARANTINED_TRANSACTIONS: _files(quarantined)}
 
     def _read(self) -> list[Report]:
@@ -243,13 +243,9 @@ def _build(
     quarantined: Sequence[Report],
 ) -> SilverBuild:
     """Return what a partition became, and that no row was lost or made on the way."""
-    reasons, violations = Counter[str](), Counter[str]()
+    reasons = Counter[str]()
     for report in (*read, *cleaned):
         reasons.update(report["reasons"])
-    for report in written:
-        violations.update(report["violations"])
-    if repeated := sum(report["repeated_ids"] for report in cleaned):
-        violations["(partition_key, TransactionID) is unique"] += repeated
     landed, rows = sum(report["landed"] for report in read), sum(report["rows"] for report in written)
     refused = sum(report["rows"] for report in quarantined)
     if landed != rows + refused:
@@ -261,9 +257,18 @@ def _build(
         quarantined_rows=refused,
         quarantine_reasons=dict(sorted(reasons.items())),
         input_digest=input_digest,
-        check=ContractCheck(rows=rows, violations=dict(violations)),
         **vars(sums.digests),
     )
+
+
+def _check(cleaned: Sequence[Report], written: Sequence[Report]) -> ContractCheck:
+    """Return what `check_features` would say of all rows of a partition together."""
+    violations = Counter[str]()
+    for report in written:
+        violations.update(report["violations"])
+    if repeated := sum(report["repeated_ids"] for report in cleaned):
+        violations["(partition_key, TransactionID) is unique"] += repeated
+    return ContractCheck(rows=sum(report["rows"] for report in written), violations=dict(violations))
 
 
 def _sums_of(windows: Iterable[Report]) -> FeatureSums:

@@ -33,7 +33,6 @@ from fraud_assets.checks.silver import rows_are_accounted_for
 from fraud_assets.cli import main
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.tables import QUARANTINED_TRANSACTIONS
-from fraud_assets.silver import build
 from fraud_assets.silver.contract import ContractCheck
 from fraud_assets_tests.automation.receiver import Receiver, receiving
 from fraud_assets_tests.automation.test_sensors import landed, run_requested
@@ -116,7 +115,7 @@ def a_failed_blocking_check(platform: TestPlatform) -> Iterator[None]:
         landed(platform)
     [request], _ = landed(platform)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "check_features", lambda *_: ContractCheck(700, {"a rule": 3}))
+        patch.setattr(silver_assets, "check_features", lambda *_: ContractCheck(700, {"a rule": 3}))
         run_requested(platform, request)
     yield
     platform.run()
