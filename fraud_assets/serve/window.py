@@ -8,7 +8,7 @@ answered is `service`. No clock: time is what the transactions say.
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,8 @@ NOT_ANSWERED: Final = -1
 """The place of an answer that was never given: the transaction landed as a file."""
 
 _FEW: Final = 100
-"""Up to here Python adds up a window in less time than numpy needs to begin, and looks through a list as fast."""
+"""Up to here Python adds up a window in less time than numpy needs to begin, or moves the sums of a larger one by so
+many rows, and looks through a list as fast as through a set."""
 
 _EXACT: Final = 2**14
 """So many products of two numbers below 2**24 still add up within 64 bits."""
@@ -61,7 +62,7 @@ class ConflictingIdError(Exception):
 class _Card:
     """One card's transactions in the order of their times; columns, since a million rows are held."""
 
-    __slots__ = ("amounts", "answers", "ids", "international", "known", "products", "times")
+    __slots__ = ("amounts", "answers", "crowd", "ids", "international", "known", "products", "times")
 
     def __init__(self) -> None:
         self.times = array("q")
@@ -71,6 +72,7 @@ class _Card:
         self.products: list[str] = []
         self.ids: list[str] = []
         self.known: set[str] | None = None  # the ids once more, where a list takes long to look through
+        self.crowd: _Crowd | None = None  # the sums of the large window that was asked for last
 
     def has(self, transaction_id: str) -> bool:
         return transaction_id in (self.ids if self.known is None else self.known)
@@ -87,16 +89,84 @@ class _Card:
             self.known.add(row.id)
         elif len(self.ids) > _FEW:
             self.known = set(self.ids)
+        if self.crowd is not None:
+            self.crowd.see(at, row.thousandths, product)
 
     def delete(self, start: int, end: int) -> None:
         for column in (self.times, self.amounts, self.answers, self.international, self.products, self.ids):
             del column[start:end]
         if self.known is not None:
             self.known = set(self.ids) if len(self.ids) > _FEW else None
+        if self.crowd is not None:
+            self.crowd = self.crowd.without(start, end)
+
+    def crowd_of(self, start: int, end: int) -> "_Crowd":
+        """Return the sums of a window of many rows: those of the last one, moved, or added up where it is far away."""
+        if self.crowd is None or abs(start - self.crowd.start) + abs(end - self.crowd.end) > _FEW:
+            self.crowd = _Crowd(self, start, end)
+        else:
+            self.crowd.move(self, start, end)
+        return self.crowd
 
     def place(self, row: Transaction) -> int:
         """Return where a row that was inserted stands."""
         return self.ids.index(row.id, bisect_left(self.times, row.time_us), bisect_right(self.times, row.time_us))
+
+
+class _Crowd:
+    """The sums of a card's rows from `start` to before `end`, which move with the window.
+
+    Whole numbers, so that what is added and taken again leaves nothing behind.
+    """
+
+    __slots__ = ("end", "products", "squares", "start", "total")
+
+    def __init__(self, card: _Card, start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self.total = self.squares = 0
+        for first in range(start, end, _EXACT):
+            some = np.frombuffer(card.amounts[first : min(first + _EXACT, end)], np.int64)
+            upper, lower = some >> _LOW_BITS, some & _LOW
+            self.total += int(some.sum())
+            self.squares += int((upper * upper).sum()) << 2 * _LOW_BITS
+            self.squares += (int((upper * lower).sum()) << _LOW_BITS + 1) + int((lower * lower).sum())
+        self.products = Counter(card.products[start:end])
+
+    def move(self, card: _Card, start: int, end: int) -> None:
+        """Become the sums of other rows, by those that are not in both."""
+        amounts, products = card.amounts, card.products
+        for at in (*range(start, self.start), *range(self.end, end)):
+            self._add(amounts[at], products[at])
+        for at in (*range(self.start, start), *range(end, self.end)):
+            self.total -= amounts[at]
+            self.squares -= amounts[at] * amounts[at]
+            if self.products[products[at]] == 1:
+                del self.products[products[at]]
+            else:
+                self.products[products[at]] -= 1
+        self.start, self.end = start, end
+
+    def see(self, at: int, amount: int, product: str) -> None:
+        """Take note of a row that was inserted at a place of the card."""
+        if at < self.end:
+            self.end += 1
+            if at <= self.start:
+                self.start += 1
+            else:
+                self._add(amount, product)
+
+    def without(self, start: int, end: int) -> "_Crowd | None":
+        """Return the sums once a stretch of the card's rows is deleted; None where some of these were among them."""
+        if end <= self.start:
+            self.start -= end - start
+            self.end -= end - start
+            return self
+        return self if start >= self.end else None
+
+    def _add(self, amount: int, product: str) -> None:
+        self.total += amount
+        self.squares += amount * amount
+        self.products[product] += 1
 
 
 class Windows:
@@ -220,17 +290,11 @@ class Windows:
         start, end = bisect_left(card.times, row.time_us - WINDOW_US), bisect_right(card.times, row.time_us)
         if end - start == 1:
             return 1, row.thousandths, row.thousandths * row.thousandths, 1
-        amounts, products = card.amounts[start:end], len(set(card.products[start:end]))
-        if end - start <= _FEW:
-            return end - start, sum(amounts), sum(map(mul, amounts, amounts)), products
-        total = squares = 0
-        for first in range(0, len(amounts), _EXACT):
-            some = np.frombuffer(amounts, np.int64)[first : first + _EXACT]
-            upper, lower = some >> _LOW_BITS, some & _LOW
-            total += int(some.sum())
-            squares += int((upper * upper).sum()) << 2 * _LOW_BITS
-            squares += (int((upper * lower).sum()) << _LOW_BITS + 1) + int((lower * lower).sum())
-        return end - start, total, squares, products
+        if end - start > _FEW:
+            crowd = card.crowd_of(start, end)
+            return end - start, crowd.total, crowd.squares, len(crowd.products)
+        amounts = card.amounts[start:end]
+        return end - start, sum(amounts), sum(map(mul, amounts, amounts)), len(set(card.products[start:end]))
 
 
 def _as_double(number: int) -> float:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud_assets.serve import window
 from fraud_assets.serve.window import ConflictingIdError, Features, Transaction, Windows
 from fraud_assets.silver import features
 from fraud_assets.silver.contract import FEATURE_NAMES
@@ -158,6 +159,39 @@ def test_every_id_of_a_busy_card_is_found_until_it_is_forgotten():
         first = at + 1 - held.rows
         assert [held.find(rows[known]) for known in (first, (first + at) // 2, at)] == [first, (first + at) // 2, at]
     assert held.find(rows[0]) is None
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            # A window is ten long and one may be ten late; each transaction asks for its own, and some take one back.
+            st.integers(-10, 3), st.sampled_from([0, 1, 5, 10**14 - 1]), st.sampled_from("WHC"),
+            st.one_of(st.none(), st.none(), st.integers(0, 200)),
+        ),
+        min_size=8, max_size=120,
+    ),
+    few=st.integers(1, 4),
+)  # fmt: skip
+@settings(max_examples=cases(200, 1_000))
+def test_the_sums_of_a_large_window_move_with_it_exactly(steps: list[tuple[int, int, str, int | None]], few: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window, "_FEW", few)
+        patch.setattr(window, "WINDOW_US", 10)
+        held, known, now = windows(timedelta(microseconds=10)), list[Transaction](), NOON
+        for number, (ahead, amount, product, taken) in enumerate(steps):
+            row = Transaction(f"T{number}", now + ahead, "a", product, amount, False)
+            now = max(now, row.time_us)
+            held.add(row)
+            known.append(row)
+            if taken is not None and len(known) > 1 and (gone := known[taken % len(known)]).time_us >= now - 10:
+                held.remove(gone)
+                known.remove(gone)
+            for asked in {known[-1], row} & {*known}:
+                seen = [other for other in known if asked.time_us - 10 <= other.time_us <= asked.time_us]
+                amounts = [other.thousandths for other in seen]
+                products = {other.product for other in seen}
+                assert held._aggregate(asked) == (len(seen), sum(amounts), sum(a * a for a in amounts), len(products))
+            held.forget(["a"])
 
 
 @given(rows=ROWS, taken=st.integers(0, 24))
