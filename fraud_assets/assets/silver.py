@@ -232,8 +232,8 @@ def _build_with_spark(
 def _build_slice(lake: Lake, landing_zone: LandingZone, connection: DuckDBPyConnection, keys: Sequence[str]) -> _Slice:
     """Make the rows of partitions, all of which keep the contract.
 
-    One check of many tiny partitions takes as long as one of each: only where it fails they are made and checked again,
-    one by one.
+    To check many tiny partitions together takes as long as to check one: only where that fails they are made and
+    checked again, one by one.
     """
     if len(keys) > 1:
         built = _make_slice(lake, landing_zone, connection, keys, is_checked=False)
