@@ -144,7 +144,7 @@ def land(files: tuple[Path, ...], replace: bool) -> None:
 
 @main.command()
 def run() -> None:
-    """Do whatever is due, in the foreground: build Silver, train a first model, score."""
+    """Do whatever is due, in the foreground: build Silver, train a first model, score, list alerts, write pages."""
     platform = _platform()
     landing = platform.look()
     if not landing.partitions and platform.lake.version(SILVER_TRANSACTIONS) is None:

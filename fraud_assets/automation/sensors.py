@@ -79,7 +79,7 @@ def build_sensors(
         requesting(
             "unscored_partitions_sensor",
             "Requests the first training, Gold for Silver partitions that are not scored, or were scored before they "
-            "changed, and an evaluation when labels landed.",
+            "changed, and what follows: alerts, their ranker, reviews, an evaluation when labels landed, pages.",
             watch_seconds=None,
         ),
         dead_runs_sensor,
