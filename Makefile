@@ -64,12 +64,13 @@ mlflow: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000 (or PORT=...)
 spark: $(INSTALLED) ## install Spark, some 400 MB, for `fraud-assets spark` and its tests (needs Java 17)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --extra spark -r pyproject.toml
 
-check: $(INSTALLED) ## lint, types, import rules, definitions
+check: $(INSTALLED) ## lint, types, import rules, pins, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --warnings
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/uv pip check --quiet --python $(BIN)/python
 	env -u FRAUD_SOURCE -u FRAUD_DATA_DIR $(BIN)/dagster definitions validate
 
 # DuckDB's binding reports its own types as leaked when Python exits; pytest's summary shall stay the last line.

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +20,17 @@ settings.register_profile("fraud_assets", deadline=None, derandomize=True, suppr
 settings.load_profile("fraud_assets")
 
 
+def pytest_configure() -> None:
+    """Forget a developer's own variables: they must not decide a test, nor what the processes of one do."""
+    for name in list(os.environ):
+        if name.startswith(("FRAUD_", "MLFLOW_", "DAGSTER_")) and not name.startswith(_KEPT):
+            del os.environ[name]
+
+
+_KEPT = ("FRAUD_TEST_", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
+# The last two are ours: whatever imports MLflow sets them.
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     if depth.DEEPER_ALONE:
         items[:] = [item for item in items if depth.has_more_at_full_depth(item)]
@@ -27,20 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in {"end_to_end", "spark"})
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own variables must not decide a test."""
-    for name in (
-        "FRAUD_SOURCE",
-        "FRAUD_DATA_DIR",
-        "FRAUD_ALERTS_PER_DAY",
-        "FRAUD_RESCORE_DAYS",
-        "FRAUD_MODEL_NAME",
-        "MLFLOW_TRACKING_URI",
-        "MLFLOW_REGISTRY_URI",
-        "DAGSTER_HOME",
-    ):
-        monkeypatch.delenv(name, raising=False)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if depth.COMPLETE and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if not depth.is_left_out(reason):
+            report.outcome, report.longrepr = "failed", f"{item.nodeid} would be skipped: {reason}"
+    return report
 
 
 @pytest.fixture
@@ -57,6 +62,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Pa
     made, is_made = folder / name, folder / f"{name}.made"
     with FileLock(folder / f"{name}.lock"):
         if not is_made.exists():
+            shutil.rmtree(made, ignore_errors=True)  # of a worker that failed: the next one shall say why, too
             made.mkdir()
             make(made)
             is_made.touch()

@@ -2,6 +2,7 @@
 
 FRAUD_TEST_DEPTH=deeper leaves out what runs no more of them than by default, for who has seen that pass already.
 FRAUD_TEST_MORE=10 multiplies what takes minutes each, for who has hours: kills of real processes, Spark's histories.
+FRAUD_TEST_COMPLETE=1 fails what would be skipped for want of something on this machine.
 """
 
 import os
@@ -15,6 +16,7 @@ if _DEPTH not in {"", "full", "deeper"}:
 FULL: Final = _DEPTH in {"full", "deeper"}
 DEEPER_ALONE: Final = _DEPTH == "deeper"
 MORE: Final = int(os.environ.get("FRAUD_TEST_MORE", "1"))
+COMPLETE: Final = os.environ.get("FRAUD_TEST_COMPLETE", "") == "1"
 
 _WHERE: Final = "make verify"
 
@@ -27,6 +29,11 @@ def cases(quick: int, full: int) -> int:
 def full_only(why: str) -> pytest.MarkDecorator:
     """Mark what runs at full depth alone, and say why."""
     return pytest.mark.skipif(not FULL, reason=f"{why}: {_WHERE}")
+
+
+def is_left_out(reason: str) -> bool:
+    """Tell whether a test is skipped by the depth, and not for want of something; it may be of no case at a depth."""
+    return _WHERE in reason or "got empty parameter set" in reason
 
 
 def has_more_at_full_depth(test: pytest.Function) -> bool:

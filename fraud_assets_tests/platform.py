@@ -48,6 +48,7 @@ class TestPlatform:
     review_sample_per_day: int = 0
     label_delay_days: int = 7
     rank_by_labels: bool = True
+    quarantine_limit: float = 0.05
     engine: Literal["duckdb", "spark"] = "duckdb"
 
     @cached_property
@@ -61,6 +62,7 @@ class TestPlatform:
             review_sample_per_day=self.review_sample_per_day,
             label_delay_days=self.label_delay_days,
             rank_by_labels=self.rank_by_labels,
+            quarantine_limit=self.quarantine_limit,
             engine=self.engine,
             MLFLOW_TRACKING_URI=self.tracking_uri,
             MLFLOW_REGISTRY_URI=None,

@@ -8,7 +8,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -170,15 +170,20 @@ def _fill(platform: Platform, journal: Path, lateness: timedelta) -> None:
     _say(Recent(str(path)))
 
 
-def main() -> None:
-    """Do all of it until the input ends, which it does with the parent."""
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the parent says; by default what this process was started with."""
     parser = argparse.ArgumentParser()
     parser.add_argument("journal", type=Path)
     parser.add_argument("--lateness-seconds", type=float, required=True)
     parser.add_argument("--keep-days", type=float, required=True)
     parser.add_argument("--land", action="store_true")
     parser.add_argument("--filled", action="store_true")
-    options = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    """Do all of it until the input ends, which it does with the parent."""
+    options = arguments()
     for ignored in (signal.SIGINT, signal.SIGTERM):  # they are for the parent, which then closes the input
         signal.signal(ignored, signal.SIG_IGN)
     ended = Event()

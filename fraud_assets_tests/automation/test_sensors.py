@@ -329,6 +329,9 @@ def test_a_tick_that_has_nothing_to_ask_for_waits_for_a_file_to_land(make_platfo
     platform.landing_zone.folder.mkdir(parents=True)
     with ThreadPoolExecutor(1) as later:
         done = later.submit(landed, platform)
+        while not (platform.data_dir / "fraud.duckdb").exists():  # the first look, which found nothing, publishes it
+            assert not done.done()
+            time.sleep(0.05)
         while not done.done():
             platform.simulate(1, seed=randrange(1_000))
             time.sleep(0.2)

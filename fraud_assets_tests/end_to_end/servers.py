@@ -27,7 +27,8 @@ def serve(
                 assert server.poll() is None, f"{command} ended\n{path.read_text()[-3000:]}"
             yield path
         finally:
-            os.killpg(server.pid, signal.SIGTERM)  # gRPC waits a minute for calls that do not end
+            with suppress(ProcessLookupError):  # it ended by itself, and the failure says why
+                os.killpg(server.pid, signal.SIGTERM)  # gRPC waits a minute for calls that do not end
             try:
                 server.wait(timeout=10)
             except subprocess.TimeoutExpired:

@@ -70,7 +70,7 @@ def test_a_share_of_quarantined_rows_is_over_the_limit_only_above_it(
     assert shares_over_limit({"2026-01-05": {"landed_rows": 0, "quarantined_rows": 0}}, limit=limit) == {}
 
 
-def test_the_check_of_the_share_warns_and_names_the_partitions(built: TestPlatform) -> None:
+def test_the_check_of_the_share_says_its_limit_and_how_many_partitions_it_looked_at(built: TestPlatform) -> None:
     run = next(iter(built.instance.get_runs()))
     [found] = [
         evaluation

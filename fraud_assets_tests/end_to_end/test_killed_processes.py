@@ -89,21 +89,22 @@ def processes(_scored_data: Path, tmp_path: Path) -> Iterator[Processes]:
             of_platform.kill_tree()
 
 
-def kill(processes: Processes, what: str, chance: random.Random) -> None:
-    """Wait until something runs, and a moment longer, and kill it."""
+def kill(processes: Processes, what: str, chance: random.Random) -> bool:
+    """Wait until something runs, and a moment longer, and kill it; return whether it was there to be killed."""
     command = processes.command() if what == "a command" else processes.dev()
     wait_until(lambda: processes.runs() != [] or (command is not None and command.poll() is not None), what,
                log=processes.log, pause=0.1)  # fmt: skip
     time.sleep(chance.uniform(0, 3))
-    if command is not None:
-        os.killpg(command.pid, signal.SIGKILL)
-        command.wait()
-    elif what == "a run":
-        for process in processes.runs()[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-    else:
-        processes.kill_tree()
+    with suppress(ProcessLookupError, IndexError):  # it ended in the moment
+        if command is not None:
+            os.killpg(command.pid, signal.SIGKILL)
+            command.wait()
+        elif what == "a run":
+            os.kill(processes.runs()[0], signal.SIGKILL)
+        else:
+            processes.kill_tree()
+        return True
+    return False
 
 
 def settled(processes: Processes) -> bool:
@@ -118,11 +119,14 @@ def test_whatever_processes_die_everything_is_done_once(processes: Processes, tm
     platform, chance = processes.platform, random.Random(0)
     kills = [what for what, number in KILLED.items() for _ in range(number)]
     chance.shuffle(kills)
-    for number, what in enumerate(kills):
+    number = 0
+    for what in kills:
         happen(platform, chance)
-        # Something is always due: of the same day other rows.
-        platform.simulate(1, start=FIRST_DAY + timedelta(days=chance.randrange(DAYS)), seed=2_000 + number)
-        kill(processes, what, chance)
+        is_killed = False
+        while not is_killed:
+            # Something is always due: of the same day other rows.
+            platform.simulate(1, start=FIRST_DAY + timedelta(days=chance.randrange(DAYS)), seed=2_000 + number)
+            is_killed, number = kill(processes, what, chance), number + 1
     processes.dev()
     wait_until(lambda: settled(processes), "everything to be done", log=processes.log, seconds=900)
 

@@ -19,13 +19,15 @@ from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.resources.lake import Lake, PartitionConflictError
 from fraud_assets.resources.models.promotions import apply_decision, decisions
-from fraud_assets.resources.models.registry import AnotherFeedError
+from fraud_assets.resources.models.registry import FILES_TAG, AnotherFeedError
+from fraud_assets.resources.models.version_files import files_digest
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
     PREDICTIONS,
     QUARANTINED_TRANSACTIONS,
     SILVER_TRANSACTIONS,
+    Table,
 )
 from fraud_assets.silver.contract import as_features
 from fraud_assets_tests.depth import full_only
@@ -329,31 +331,54 @@ def run_checks(platform: TestPlatform) -> dict[str, bool]:
     return {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
 
 
-def test_the_stored_checks_hold_and_each_fails_for_its_own_fault(scored_platform: TestPlatform) -> None:
-    names = (
-        "stored_features_match_contract",
-        "rows_are_accounted_for",
-        "quarantine_share_is_within_limit",
-        "signature_matches_contract",
-        "every_transaction_is_scored_once",
-    )
-    assert run_checks(scored_platform) == dict.fromkeys(names, True)
+def replaced(table: Table, change: str) -> Callable[[TestPlatform], None]:
+    """Return what stores other rows of one day, as something that is not ours might."""
 
-    def store(table: Any, change: str) -> None:
-        with scored_platform.lake.connect() as connection:
-            changed = connection.sql(change.format(rows=scored_platform.lake.select(table, keys=["2026-01-02"])))
+    def store(platform: TestPlatform) -> None:
+        with platform.lake.connect() as connection:
+            changed = connection.sql(change.format(rows=platform.lake.select(table, keys=["2026-01-02"])))
             rows = pa.Table.from_batches(
                 [pa.record_batch(batch.columns, schema=table.schema) for batch in changed.to_arrow_reader()],
                 schema=table.schema,
             )
-        scored_platform.lake.replace_partition(table, "2026-01-02", rows, provenance={})
+        platform.lake.replace_partition(table, "2026-01-02", rows, provenance={})
 
-    store(PREDICTIONS, "FROM {rows} UNION ALL (FROM {rows} LIMIT 1)")
-    store(QUARANTINED_TRANSACTIONS, "FROM {rows} LIMIT 0")
-    store(SILVER_TRANSACTIONS, "SELECT * REPLACE (-1.0::DOUBLE AS avg_amount_5min) FROM {rows}")
+    return store
 
-    untouched = ("signature_matches_contract", "quarantine_share_is_within_limit")
-    assert run_checks(scored_platform) == dict.fromkeys(names, False) | dict.fromkeys(untouched, True)
+
+def sign_otherwise(platform: TestPlatform) -> None:
+    """Make the version one of another contract, registered as ours are."""
+    registry = platform.model_registry
+    [model] = (platform.data_dir / "mlflow").rglob("MLmodel")
+    text = model.read_text()
+    model.write_text(text.replace('"long"', '"integer"', 1))
+    assert model.read_text() != text
+    registry._client().set_model_version_tag(registry.model_name, "1", FILES_TAG, files_digest(model.parent))
+
+
+FAULTS = {
+    "stored_features_match_contract": replaced(
+        SILVER_TRANSACTIONS, "SELECT * REPLACE (-1.0::DOUBLE AS avg_amount_5min) FROM {rows}"
+    ),
+    "rows_are_accounted_for": replaced(QUARANTINED_TRANSACTIONS, "FROM {rows} LIMIT 0"),
+    "quarantine_share_is_within_limit": lambda platform: None,  # the limit is another
+    "signature_matches_contract": sign_otherwise,
+    "every_transaction_is_scored_once": replaced(PREDICTIONS, "FROM {rows} UNION ALL (FROM {rows} LIMIT 1)"),
+}
+
+
+def test_the_checks_of_what_is_stored_hold(scored_platform: TestPlatform) -> None:
+    assert run_checks(scored_platform) == dict.fromkeys(FAULTS, True)
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_each_check_of_what_is_stored_fails_for_its_own_fault_alone(scored_platform: TestPlatform, check: str) -> None:
+    FAULTS[check](scored_platform)
+    limit = 0.0 if check == "quarantine_share_is_within_limit" else scored_platform.quarantine_limit
+
+    passed = run_checks(replace(scored_platform, quarantine_limit=limit))
+
+    assert passed == dict.fromkeys(FAULTS, True) | {check: False}
 
 
 def without_labels(source: str) -> str:

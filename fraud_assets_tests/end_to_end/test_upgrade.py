@@ -62,7 +62,7 @@ pytestmark = [
     full_only("an environment of another release"),
     pytest.mark.skipif(
         git("cat-file", "-e", f"{RELEASE}^{{commit}}").returncode != 0,
-        reason=f"the history of this clone does not reach back to {RELEASE[:7]}: git fetch --unshallow",
+        reason=f"git does not give {RELEASE[:7]} here, of a shallow clone for one: git fetch --unshallow",
     ),
 ]
 
