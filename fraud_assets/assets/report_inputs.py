@@ -92,7 +92,7 @@ class ReportInputs:
         keys = [other for other in sorted(lists) if other <= key][-HISTORY[grain] :]
         history = queries.read_history(con, lake.select(ALERT_LISTS, keys=keys))
         if key not in lists:
-            history = (*history, PartitionFigures(key, 0, 0, 0, 0.0, NO_VERSION))
+            history = (*history, PartitionFigures(key, 0, 0, 0, 0, 0.0, NO_VERSION))
         figures, listed = history[-1], lists.get(key, {})
         builds = lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows", "built_at"))
         facts = self._version(figures.model_version)

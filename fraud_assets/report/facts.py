@@ -87,19 +87,19 @@ class Withdrawn:
 
 @dataclass(frozen=True)
 class PartitionFigures:
-    """What came out of one partition."""
+    """What came out of one partition.
+
+    Attributes:
+        below_the_cut: anomalies that are no alerts; a ranker may list rows that are no anomalies.
+    """
 
     key: str
     scored_rows: int
     anomalies: int
     alerts: int
+    below_the_cut: int
     amount_at_risk: float
     model_version: str
-
-    @property
-    def below_the_cut(self) -> int:
-        """Anomalies that are no alerts."""
-        return self.anomalies - self.alerts
 
     @property
     def anomaly_rate(self) -> float | None:

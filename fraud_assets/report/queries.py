@@ -94,7 +94,7 @@ def read_withdrawn(con: DuckDBPyConnection, withdrawn: str) -> tuple[Withdrawn, 
 def read_history(con: DuckDBPyConnection, alert_lists: str) -> tuple[PartitionFigures, ...]:
     """Return the figures of the partitions of a relation of alert lists, in time order."""
     found = con.execute(
-        "SELECT partition_key, scored_rows, anomalies, alerts, amount_at_risk, model_version "
+        "SELECT partition_key, scored_rows, anomalies, alerts, below_the_cut, amount_at_risk, model_version "
         f"FROM {alert_lists} ORDER BY partition_key"
     ).fetchall()
     return tuple(PartitionFigures(*row) for row in found)

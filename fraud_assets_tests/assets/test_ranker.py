@@ -12,6 +12,7 @@ import pytest
 from fraud_assets.alerts.schemas import RANKED_COLUMNS
 from fraud_assets.alerts.soundness import compare_alerts
 from fraud_assets.model.ranker import RANKER_FEATURES
+from fraud_assets.report.queries import read_history
 from fraud_assets.resources.models.promotions import apply_decision, decisions
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
@@ -123,6 +124,21 @@ def test_a_ranked_list_is_the_first_rows_by_the_ranker_and_keeps_score_and_reaso
     rows["score"] = ranker.log_odds(rows[list(RANKER_FEATURES)].to_numpy(np.float64))
     first = rows.sort_values(["score", "TransactionID"], ascending=[False, True]).head(CAPACITY)
     assert [transaction for transaction, *_ in alerts] == first["TransactionID"].tolist()
+
+
+def test_a_page_of_a_ranked_list_counts_the_anomalies_that_are_not_on_it(learnt: TestPlatform) -> None:
+    [(anomalies, listed)] = learnt.rows(
+        f"""
+        SELECT count(*), count(*) FILTER (TransactionID IN (SELECT TransactionID FROM {{a}}))
+        FROM {{g}} WHERE partition_key = '{LAST}' AND is_anomaly
+        """,
+        a=ALERTS,
+        g=PREDICTIONS,
+    )
+    with learnt.lake.connect() as connection:
+        figures = read_history(connection, learnt.lake.select(ALERT_LISTS))[-1]
+    assert listed < figures.alerts
+    assert (figures.key, figures.anomalies, figures.below_the_cut) == (LAST, anomalies, anomalies - listed)
 
 
 def test_a_new_day_is_listed_by_score_at_once_and_by_the_ranker_once_its_history_is_made(

@@ -78,6 +78,7 @@ def history(days: int) -> tuple[PartitionFigures, ...]:
             scored_rows=(rows := drawn.randrange(2800, 3200)),
             anomalies=(anomalies := int(rows * drawn.uniform(0.03, 0.042))),
             alerts=min(anomalies, 100),
+            below_the_cut=max(anomalies - 100, 0),
             amount_at_risk=drawn.uniform(18_000, 32_000),
             model_version="1",
         )
@@ -137,7 +138,7 @@ def report(*, cards: int = 8, days: int = 30) -> Report:
     """A usual day."""
     listed = tuple(card(rank, alerts=1 + rank % 4, others=rank % 5) for rank in range(1, cards + 1))
     alerts = sum(len(one.alerts) for one in listed)
-    figures = PartitionFigures(KEY, 3_012, alerts + 31, alerts, sum(one.amount_at_risk for one in listed), "1")
+    figures = PartitionFigures(KEY, 3_012, alerts + 31, alerts, 31, sum(one.amount_at_risk for one in listed), "1")
     return Report(
         feed="simulated",
         key=KEY,
@@ -186,7 +187,7 @@ def report(*, cards: int = 8, days: int = 30) -> Report:
 
 def empty_report() -> Report:
     """The first day of a feed, of which every row was refused, before any model."""
-    figures = PartitionFigures(KEY, 0, 0, 0, 0.0, "1")
+    figures = PartitionFigures(KEY, 0, 0, 0, 0, 0.0, "1")
     return replace(
         report(cards=0),
         figures=figures,

@@ -23,7 +23,7 @@ def test_a_day_with_alerts_says_how_many_of_what_and_where_to_begin() -> None:
 
 
 def test_a_day_without_anomalies_says_that_none_lies_above_the_threshold() -> None:
-    quiet = replace(samples.report(cards=0), figures=figures(anomalies=0, alerts=0))
+    quiet = replace(samples.report(cards=0), figures=figures(anomalies=0, alerts=0, below_the_cut=0))
     assert "none of 3,012 scored transactions lies above the threshold" in sentences.lede(quiet)
     assert "of 3,012 scored transactions none lies above" in sentences.no_alerts(quiet)
     assert "there was no anomaly" in sentences.cut(quiet)
@@ -36,9 +36,9 @@ def test_a_day_of_which_nothing_was_scored_is_no_day_without_fraud() -> None:
 
 
 def test_anomalies_below_the_cut_are_counted() -> None:
-    cut = replace(samples.report(cards=0), figures=figures(anomalies=133, alerts=100))
+    cut = replace(samples.report(cards=0), figures=figures(anomalies=133, alerts=100, below_the_cut=33))
     assert sentences.cut(cut).startswith("33 of 133 anomalies stayed below the cut of 100 a day")
-    whole = replace(samples.report(cards=0), figures=figures(anomalies=40, alerts=40))
+    whole = replace(samples.report(cards=0), figures=figures(anomalies=40, alerts=40, below_the_cut=0))
     assert "all 40 anomalies are here" in sentences.cut(whole)
 
 
