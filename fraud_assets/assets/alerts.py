@@ -75,22 +75,26 @@ def fraud_alerts(
     `gold.review_samples`.
     """
     grain = landing_zone.source.partitions.grain
-    scored = lake.partition_states(PREDICTIONS, ("model_version",))
     built = lake.partition_states(PARTITION_BUILDS, ("silver_rows",))
-    lists = lake.partition_states(ALERT_LISTS, ("alerts", "alerts_per_day", "ranker_version", "sampled_rows"))
-    shown = {other: one["alerts"] for other, one in lists.items() if one["alerts_per_day"] == alerts_per_day}
+    scored_at = cache(lambda at: lake.partition_states(PREDICTIONS, ("model_version",), version=at))
     scorer = cache(model_registry.scorer)
-    rankings = _Rankings(lake, ranker_registry, latest_day=day_of(max(scored, default="")), by_labels=ranks_by_labels)
+    rankings = _Rankings(lake, ranker_registry, by_labels=ranks_by_labels)
 
     def make(key: str) -> PartitionMade:
+        # What is known and what is read are of one version: a partition may be scored anew while the run goes on.
+        at = lake.version(PREDICTIONS)
+        scored = scored_at(at)
         if key not in scored and (key not in built or built[key]["silver_rows"]):
             raise PartitionRefusedError(f"{key} is not scored yet. `fraud-assets run` does whatever is due.")
         version = scored[key]["model_version"] if key in scored else ""
-        ranking = rankings.of(connection, key, lists.get(key)) if version else None
+        lists = lake.partition_states(ALERT_LISTS, ("alerts", "alerts_per_day", "ranker_version", "sampled_rows"))
+        shown = {other: one["alerts"] for other, one in lists.items() if one["alerts_per_day"] == alerts_per_day}
+        predictions = lake.select(PREDICTIONS, keys=[key], version=at)
+        ranking = rankings.of(connection, key, lists.get(key), gold=predictions) if version else None
         drawn = lists.get(key, {}).get("sampled_rows") or 0
         made = list_alerts(
             connection,
-            scored=lake.select(PREDICTIONS, keys=[key]),
+            scored=predictions,
             silver=lake.select(SILVER_TRANSACTIONS, keys=[key]),
             earlier=lake.select(SILVER_TRANSACTIONS, keys=earlier_keys(key, scored, grain)),
             shown=lake.select(ALERTS, keys=[key]),
@@ -112,12 +116,16 @@ def fraud_alerts(
             (ALERT_LISTS, made.summary),
         ):
             lake.replace_partition(table, key, rows, provenance=origin)
-        shown[key] = len(made.alerts)
         ranker = "" if ranking is None or ranking.ranked is None else f"-{ranking.version}"
         return _shown(made, f"{version}-{alerts_per_day}{ranker}")
 
+    def make_alone(key: str) -> PartitionMade:
+        # Hours share the alerts of their day: of two runs the second makes its list when the first is done.
+        with lake.hold(f"alerts-{day_of(key)}"):
+            return make(key)
+
     with lake.connect() as connection:
-        yield from materialize_each(context, make, show=lake.publish_views)
+        yield from materialize_each(context, make_alone, show=lake.publish_views)
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,6 @@ class _Rankings:
 
     lake: Lake
     registry: ModelRegistry
-    latest_day: str
     by_labels: bool
 
     @cached_property
@@ -149,17 +156,24 @@ class _Rankings:
             for version, state in self.lake.partition_states(RANKER_METRICS, ("is_calibrated",)).items()
         }
 
-    def of(self, con: DuckDBPyConnection, key: str, listed: Mapping[str, Any] | None) -> Ranking | None:
-        """Return how a partition is ordered, None where its score does it; without rows while there is no history."""
-        version = ranker_of(key, listed, prod=self._prod, latest_day=self.latest_day)
+    @cached_property
+    def _latest_day(self) -> str:
+        return day_of(max(self.lake.partition_states(PREDICTIONS, ()), default=""))
+
+    def of(self, con: DuckDBPyConnection, key: str, listed: Mapping[str, Any] | None, *, gold: str) -> Ranking | None:
+        """Return how a partition, whose scores are `gold`, is ordered; None where its score does it.
+
+        Without rows while there is no history.
+        """
+        version = ranker_of(key, listed, prod=self._prod, latest_day=self._latest_day)
         if version is None:
             return None
         history = history_to_rank_by(self._histories.get(key), self._silver.get(key))
         if history is None:
             return Ranking(version, None)
-        tables = {"silver": SILVER_TRANSACTIONS, "gold": PREDICTIONS, "history": CARD_HISTORY}
+        tables = {"silver": SILVER_TRANSACTIONS, "history": CARD_HISTORY}
         relations = {name: self.lake.select(table, keys=[key]) for name, table in tables.items()}
-        rows = con.execute(f"FROM {ranked_rows(**relations, more='silver.card_id')}").fetchnumpy()
+        rows = con.execute(f"FROM {ranked_rows(**relations, gold=gold, more='silver.card_id')}").fetchnumpy()
         columns = [np.ma.filled(rows[name].astype(np.float64), np.nan) for name in RANKER_FEATURES]
         ranked = Ranked(
             transactions=rows["TransactionID"].tolist(),
