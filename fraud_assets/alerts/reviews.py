@@ -116,7 +116,7 @@ def read_decisions(rows: Iterable[Mapping[str, Any]]) -> Reviewed:
         else:
             try:
                 at = _time(row.get("reviewed_at"))
-            except ValueError:
+            except (ValueError, OverflowError):
                 refused.append(f"{transaction}: reviewed_at {str(row['reviewed_at'])!r} is no time")
                 continue
             decisions.append(

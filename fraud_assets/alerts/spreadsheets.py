@@ -112,9 +112,17 @@ def _xlsx_lines(path: Path) -> Iterator[list[Any]]:
     workbook = load_workbook(path, read_only=True, data_only=True)
     try:
         for line in workbook.worksheets[0].iter_rows(values_only=True):
-            yield [unescape(value) if isinstance(value, str) else value for value in line]
+            yield [_whole(unescape(value)) if isinstance(value, str) else value for value in line]
     finally:
         workbook.close()
+
+
+def _whole(text: str) -> str:
+    """Return a text with its pairs of surrogates as the characters that they are, and a mark for each lone one.
+
+    A workbook may spell any code unit, as `_xD800_`; nothing else takes a lone one for text.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _harmless(value: Any) -> Any:

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
 
 from fraud_assets.alerts import spreadsheets
 from fraud_assets.alerts.review_findings import SampleReviews, precision_of_reviewed, read_sample
@@ -24,6 +24,8 @@ from fraud_assets.alerts.spreadsheets import SpreadsheetError
 from fraud_assets_tests.depth import cases
 
 MONDAY = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+SHOWN = ("TransactionID", "partition_key", "model_version", "card_id", "alerted_at")
 
 HOSTILE = [
     "=1+1", '=HYPERLINK("http://x","y")', "+49 30", "-1", "@SUM(A1)", "\t=1", "'quoted", "'",
@@ -44,6 +46,24 @@ def test_hostile_texts_go_out_harmless_and_come_back_unharmed(name: str, tmp_pat
     write(tmp_path / name, ["TransactionID", "outcome"], [[text, ""] for text in HOSTILE])
     rows = spreadsheets.read_rows(tmp_path / name, ["TransactionID"])
     assert [row["TransactionID"] for row in rows] == HOSTILE
+
+
+def test_what_a_workbook_spells_that_is_no_text_costs_its_character_alone(tmp_path: Path) -> None:
+    workbook = Workbook()
+    assert workbook.active is not None
+    for line in (["TransactionID", "outcome"], ["a_xD800_b", "fraud"], ["_xD83D__xDE00_", "genuine"]):
+        workbook.active.append(line)
+    workbook.save(tmp_path / "in.xlsx")
+    read = read_decisions(spreadsheets.read_rows(tmp_path / "in.xlsx", ["TransactionID", "outcome"]))
+    none = f"(FROM (SELECT {', '.join(f'NULL AS {name}' for name in SHOWN)}) WHERE false)"
+    with duckdb.connect() as con:
+        rows = join_reviews(
+            con,
+            latest_decisions([("in.xlsx", MONDAY, read.decisions)]),
+            **dict.fromkeys(("alerts", "withdrawn", "drawn", "silver"), none),
+            feed="simulated",
+        )
+    assert sorted(rows["TransactionID"].to_pylist()) == ["a\N{REPLACEMENT CHARACTER}b", "😀"]
 
 
 def test_no_cell_of_a_workbook_is_a_formula(tmp_path: Path) -> None:
@@ -105,6 +125,7 @@ def test_what_does_not_count_is_named_and_costs_nothing_else() -> None:
             {"TransactionID": "c", "outcome": "perhaps"},
             {"TransactionID": "d", "outcome": "genuine", "reviewed_at": "yesterday"},
             {"TransactionID": "", "outcome": "fraud"},
+            {"TransactionID": "g", "outcome": "fraud", "reviewed_at": "0001-01-01T00:00:00+14:00"},
             {"TransactionID": "e", "outcome": "unsure", "reviewed_at": datetime(2026, 1, 5, 8)},  # noqa: DTZ001
             {"TransactionID": 7, "outcome": "genuine", "reviewed_at": "2026-01-05T09:00+01:00"},
         ]
@@ -119,6 +140,7 @@ def test_what_does_not_count_is_named_and_costs_nothing_else() -> None:
         "c: 'perhaps' is none of fraud, genuine, unsure",
         "d: reviewed_at 'yesterday' is no time",
         "'fraud' without a TransactionID",
+        "g: reviewed_at '0001-01-01T00:00:00+14:00' is no time",
     )
 
 
