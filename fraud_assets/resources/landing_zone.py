@@ -161,12 +161,16 @@ class LandingZone(dg.ConfigurableResource):
         return self._look([REVIEWS_FOLDER] if (self.folder / REVIEWS_FOLDER).exists() else []).reviews
 
     def land_review(self, text: str) -> tuple[str, bool]:
-        """Land decisions as a CSV file named by the digest of its text; return its name, and whether it is new."""
+        """Land decisions as a CSV file named by the digest of its text; return its name, and whether it is new.
+
+        What landed last is not landed again. What landed before other decisions is: it takes these back.
+        """
         folder = self.folder / REVIEWS_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         record_grain(Path(self.data_dir), self.source)
         target = folder / f"{digest_lines([text])}.csv"
-        is_new = not target.exists()
+        latest = self._look([REVIEWS_FOLDER], remember=False).reviews[-1:]
+        is_new = [file.path for file in latest] != [target]
         if is_new:
             with replacing(target) as fresh:
                 fresh.write_text(text, encoding="utf-8", newline="")

@@ -415,6 +415,19 @@ def test_a_file_of_labels_counts_at_the_second_remembered_look_of_a_sensor(zone:
     assert labels(zone, only_stable=True) == ["labels/a.csv"]
 
 
+def test_decisions_that_land_again_count_as_the_latest_unless_they_are_it_already(zone: LandingZone) -> None:
+    fraud, genuine = ("TransactionID,outcome\nt1,fraud\n", "TransactionID,outcome\nt1,genuine\n")
+    first, is_new = zone.land_review(fraud)
+    assert (is_new, zone.land_review(fraud)) == (True, (first, False))
+    second, _ = zone.land_review(genuine)
+    for at, name in enumerate((first, second)):  # clocks are too coarse to tell them apart
+        os.utime(zone.folder / name, (at, at))
+    assert [file.name for file in zone.review_files()] == [first, second]
+    assert zone.land_review(fraud) == (first, True)
+    assert [file.name for file in zone.review_files()] == [second, first]
+    assert zone.land_review(fraud) == (first, False)
+
+
 def test_no_label_has_to_land(zone: LandingZone) -> None:
     assert zone.look().labels == ()
     assert zone.label_files() == ()
