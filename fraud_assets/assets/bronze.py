@@ -35,8 +35,9 @@ def raw_transactions(
     def make(keys: Sequence[str]) -> dict[str, PartitionMade | FraudAssetsError]:
         files = landing_zone.files_of(keys)
         observed = {key: [_observe(landing_zone, key, file) for file in files[key]] for key in keys if files[key]}
-        rows = table_of((row for rows in observed.values() for row in rows), RAW_TRANSACTIONS.schema)
-        lake.replace_partitions(RAW_TRANSACTIONS, [*observed], rows, provenance=provenance(context))
+        if observed:
+            rows = table_of((row for rows in observed.values() for row in rows), RAW_TRANSACTIONS.schema)
+            lake.replace_partitions(RAW_TRANSACTIONS, [*observed], rows, provenance=provenance(context))
         return {
             key: _made(observed[key], str(landing_zone.input_digest(files[key])))
             if key in observed
