@@ -29,7 +29,8 @@ _RAREST: Final = 10_000
 _EXPORTED: Final = (
     "rank", "TransactionID", "event_timestamp", "card_id", "TransactionAmt", "ProductCD", "reason", "score_percentile",
     "fraud_score", "card_rank", "card_alerts", "card_amount_at_risk", "card_usual_amount", "is_international_txn",
-    "txn_count_5min", "is_burst_of_small_alike", "is_usual_burst", "model_version", "partition_key",
+    "txn_count_5min", "is_burst_of_small_alike", "is_usual_burst", "model_version", "ranker_version",
+    "partition_key",
 )  # fmt: skip
 """What a spreadsheet shows of an alert, before the empty columns of a decision."""
 
@@ -110,10 +111,12 @@ def _show_card(alerts: Sequence[dict[str, Any]]) -> None:
         share = alert["score_percentile"]
         rarity = "" if share is None or share >= 1 else f"1 in {min(1 / (1 - share), _RAREST):,.0f}"
         _show_transaction(alert, rarity)
-        told = textwrap.fill(
-            alert["ranker_reason"] or alert["reason"], _WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7
-        )
-        click.echo(told)
+        click.echo(textwrap.fill(_reason(alert), _WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7))
+
+
+def _reason(alert: dict[str, Any]) -> str:
+    """Return why an alert stands where it does: by the ranker, where one put it there."""
+    return alert["ranker_reason"] or alert["reason"]
 
 
 def _show_transaction(row: dict[str, Any], rarity: str) -> None:
@@ -144,7 +147,8 @@ def write_xlsx(path: Path, day: DayOfAlerts) -> None:
 
 
 def _rows(day: DayOfAlerts) -> list[dict[str, Any]]:
-    return [*day.alerts, *(row | {"reason": _DRAWN} for row in day.drawn)]
+    alerts = (row | {"reason": _reason(row)} for row in day.alerts)
+    return [*alerts, *(row | {"reason": _DRAWN} for row in day.drawn)]
 
 
 def take_reviews(file: Path, lake: Lake, landing_zone: LandingZone, *, reviewer: str) -> None:

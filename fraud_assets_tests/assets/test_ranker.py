@@ -11,6 +11,8 @@ import pytest
 
 from fraud_assets.alerts.schemas import RANKED_COLUMNS
 from fraud_assets.alerts.soundness import compare_alerts
+from fraud_assets.alerts.spreadsheets import read_rows
+from fraud_assets.console_alerts import read_day, write_csv, write_xlsx
 from fraud_assets.model.ranker import RANKER_FEATURES
 from fraud_assets.report.queries import read_history
 from fraud_assets.resources.models.promotions import apply_decision, decisions
@@ -139,6 +141,18 @@ def test_a_page_of_a_ranked_list_counts_the_anomalies_that_are_not_on_it(learnt:
         figures = read_history(connection, learnt.lake.select(ALERT_LISTS))[-1]
     assert listed < figures.alerts
     assert (figures.key, figures.anomalies, figures.below_the_cut) == (LAST, anomalies, anomalies - listed)
+
+
+@pytest.mark.parametrize("name", ["day.csv", "day.xlsx"])
+def test_a_spreadsheet_of_a_ranked_list_has_the_ranker_s_reasons_and_version(
+    learnt: TestPlatform, tmp_path: Path, name: str
+) -> None:
+    (write_csv if name.endswith("csv") else write_xlsx)(tmp_path / name, read_day(learnt.lake, LAST))
+    columns = ("TransactionID", "reason", "ranker_version")
+    written = [tuple(row[column] for column in columns) for row in read_rows(tmp_path / name, (*columns, "outcome"))]
+    assert written == learnt.rows(
+        f"SELECT TransactionID, ranker_reason, '1' FROM {{a}} WHERE partition_key = '{LAST}' ORDER BY rank", a=ALERTS
+    )
 
 
 def test_a_new_day_is_listed_by_score_at_once_and_by_the_ranker_once_its_history_is_made(
