@@ -98,11 +98,6 @@ class Ranker:
         add_steps(np.ascontiguousarray(X, np.float64), *self._paths, self.expected, out)
         return out
 
-    @property
-    def mean_log_odds(self) -> float:
-        """What is expected of a row of which nothing is known."""
-        return self.baseline + float(self.expected[self.roots].sum())
-
     def save(self, folder: Path) -> None:
         """Write the ranker to a folder, made where it is not there."""
         folder.mkdir(parents=True, exist_ok=True)

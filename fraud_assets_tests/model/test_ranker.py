@@ -44,7 +44,8 @@ def test_compiled_trees_give_scikit_learn_s_log_odds_to_the_last_bit(trained: Tr
 
 def test_contributions_and_the_mean_add_up_to_the_log_odds(trained: TrainedRanker) -> None:
     X = some_rows(500, seed=2)[list(RANKER_FEATURES)].to_numpy()  # noqa: N806
-    together = trained.ranker.mean_log_odds + trained.ranker.contributions(X).sum(axis=1)
+    mean = trained.ranker.baseline + trained.ranker.expected[trained.ranker.roots].sum()
+    together = mean + trained.ranker.contributions(X).sum(axis=1)
     assert together == pytest.approx(trained.ranker.log_odds(X), abs=1e-9)
 
 
