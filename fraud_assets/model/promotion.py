@@ -20,7 +20,10 @@ from fraud_assets.model.estimates import (
 )
 
 Move = Literal["promoted", "refused", "rolled back", "withdrawn"]
-"""What a decision does; the words that stand in `model.promotions`. Withdrawn: `@prod` was taken away in MLflow."""
+"""What a decision does; the words that stand in `model.promotions` and `model.ranker_promotions`.
+
+Withdrawn: `@prod` was taken away, by the ranker's gate or in MLflow itself.
+"""
 
 ALERT_DRIFT_BAND: Final = (0.1, 5.0)
 """Alert rate on later rows, as a multiple of that on the training rows: outside, the threshold means something else."""

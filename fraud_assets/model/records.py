@@ -48,7 +48,11 @@ _SILVER: Final = "Digest of all Silver partitions at the time of the decision."
 PROMOTIONS_SCHEMA: Final = pa.schema(
     [
         column("decided_at", UTC_MICROSECONDS, "When it was decided (UTC)."),
-        column("decision", pa.string(), "promoted, refused, rolled back, or withdrawn: taken away in MLflow itself."),
+        column(
+            "decision",
+            pa.string(),
+            "promoted, refused, rolled back, or withdrawn: @prod was taken away, by a gate or in MLflow itself.",
+        ),
         column("previous_version", pa.string(), _BEFORE, nullable=True),
         column("decided_by", pa.string(), "The gate, or the person's name."),
         column("reason", pa.string(), "Why, in words."),

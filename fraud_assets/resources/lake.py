@@ -1,4 +1,4 @@
-"""The lake: the only module that opens tables, and keeps them open by `open_tables`.
+"""The lake: opens tables, reads and replaces their partitions, and keeps them open by `open_tables`.
 
 Tables are Delta tables under `lake/<group>/<name>`; DuckDB, in memory, computes on their files. What readers open is
 `fraud_assets.resources.reader_views`. Why Delta and not one DuckDB file: docs/adr/0002-delta-tables-duckdb-engine.md.

@@ -1,7 +1,7 @@
 """Keeps tables small and quick to open, without a reader or a writer noticing: compaction, checkpoint, vacuum.
 
-Beside `fraud_assets.resources.lake` the only module that opens tables; it changes no row. What is removed elsewhere,
-and when, is `fraud_assets.automation.maintenance`. Why so: docs/adr/0017-nobody-types-a-command.md.
+Beside `fraud_assets.resources.lake` and its `open_tables` the only module that opens tables; it changes no row. What is
+removed elsewhere, and when, is `fraud_assets.automation.maintenance`. Why so: docs/adr/0017-nobody-types-a-command.md.
 """
 
 from collections.abc import Iterator
