@@ -30,10 +30,7 @@ def lede(report: Report) -> str:
     if not figures.scored_rows:
         return f"No transaction of this {unit} was scored, so nothing is known of it. {_why_nothing(report)}"
     if not figures.alerts:
-        return (
-            f"No alert: none of {count(figures.scored_rows, 'scored transaction')} lies above the threshold of version "
-            f"{figures.model_version}."
-        )
+        return f"No alert: {_why_no_alert(figures)} of version {figures.model_version}."
     first = report.cards[0] if report.cards else None
     start = f" Begin with the card at the top: {amount(first.amount_at_risk)} at risk." if first else ""
     return headline(figures.alerts, len(report.cards), figures.amount_at_risk, figures.scored_rows) + start
@@ -61,10 +58,14 @@ def no_alerts(report: Report) -> str:
     figures, unit = report.figures, UNITS[report.grain]
     if not figures.scored_rows:
         return f"There is no list: no transaction of this {unit} was scored. {_why_nothing(report)}"
-    return (
-        f"The list is empty: of {count(figures.scored_rows, 'scored transaction')} none lies above the threshold. "
-        f"Whether that is usual, the other {unit}s below show."
-    )
+    return f"The list is empty: {_why_no_alert(figures)}. Whether that is usual, the other {unit}s below show."
+
+
+def _why_no_alert(figures: PartitionFigures) -> str:
+    scored = count(figures.scored_rows, "scored transaction")
+    if figures.below_the_cut:  # an hour after others of its day
+        return f"the day's list was full, though of {scored} {figures.below_the_cut:,} lie above the threshold"
+    return f"of {scored} none lies above the threshold"
 
 
 def cut(report: Report) -> str:

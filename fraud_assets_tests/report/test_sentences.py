@@ -24,9 +24,15 @@ def test_a_day_with_alerts_says_how_many_of_what_and_where_to_begin() -> None:
 
 def test_a_day_without_anomalies_says_that_none_lies_above_the_threshold() -> None:
     quiet = replace(samples.report(cards=0), figures=figures(anomalies=0, alerts=0, below_the_cut=0))
-    assert "none of 3,012 scored transactions lies above the threshold" in sentences.lede(quiet)
+    assert "of 3,012 scored transactions none lies above the threshold of version 1." in sentences.lede(quiet)
     assert "of 3,012 scored transactions none lies above" in sentences.no_alerts(quiet)
     assert "there was no anomaly" in sentences.cut(quiet)
+
+
+def test_an_hour_whose_day_has_its_alerts_already_does_not_say_that_nothing_is_suspicious() -> None:
+    late = replace(samples.report(cards=0), figures=figures(anomalies=1_234, alerts=0, below_the_cut=1_234))
+    for said in (sentences.lede(late), sentences.no_alerts(late)):
+        assert "the day's list was full, though of 3,012 scored transactions 1,234 lie above the threshold" in said
 
 
 def test_a_day_of_which_nothing_was_scored_is_no_day_without_fraud() -> None:
