@@ -200,16 +200,22 @@ class LandingZone(dg.ConfigurableResource):
                 notes.append(f"landing/{key} {why}") if why != _OUTSIDE else outside.append(key)
                 continue
             files = []
-            with os.scandir(landing / key) as found:  # a tick looks at thousands: pathlib takes twice as long
-                entries = sorted(found, key=lambda entry: entry.name)
+            try:
+                with os.scandir(landing / key) as found:  # a tick looks at thousands: pathlib takes twice as long
+                    entries = sorted(found, key=lambda entry: entry.name)
+            except FileNotFoundError:  # Taken away since it was listed.
+                continue
+            except OSError as error:
+                notes.append(_unreadable(key, error))
+                continue
             for entry in entries:
                 path, name = Path(entry.path), f"{key}/{entry.name}"
                 if _is_ignored(entry.name):
                     continue
-                if entry.is_dir() or not entry.name.lower().endswith(SUFFIXES):
-                    notes.append(f"landing/{name} is not one of {', '.join(SUFFIXES)}")
-                    continue
                 try:
+                    if entry.is_dir() or not entry.name.lower().endswith(SUFFIXES):
+                        notes.append(f"landing/{name} is not one of {', '.join(SUFFIXES)}")
+                        continue
                     status = path.stat()
                     identity = [status.st_size, status.st_mtime_ns, status.st_ino]
                     *as_before, digest, is_stable = known.get(name, [None, False])
@@ -220,12 +226,17 @@ class LandingZone(dg.ConfigurableResource):
                         is_stable = False
                     elif not is_stable or as_before != identity:
                         digest, is_stable = digest_file(path), True
+                    seen[name] = [*identity, digest, is_stable]
                 except FileNotFoundError:  # Taken away since it was listed.
                     continue
-                seen[name] = [*identity, digest, is_stable]
-                # Until a changed file is stable it counts as it was; without it its partition would seem changed.
+                except OSError as error:
+                    notes.append(_unreadable(name, error))
+                    *identity, digest, _ = known.get(name, [0, 0, 0, None, False])
+                # Until a changed file is stable, or can be read, it counts as it was; without it its partition would
+                # seem changed.
                 if digest is not None:
-                    files.append((status.st_mtime_ns, LandedFile(path, name, status.st_size, str(digest))))
+                    size, written, _ = identity
+                    files.append((written, LandedFile(path, name, size, str(digest))))
             if files:
                 partitions[key] = tuple(file for _, file in sorted(files, key=lambda pair: (pair[0], pair[1].name)))
         if remember and any(known.get(name) != entry for name, entry in seen.items()):
@@ -346,6 +357,13 @@ class LandingZone(dg.ConfigurableResource):
     def _digests_path(self) -> Path:
         """Digests, kept by path, size, time and inode."""
         return Path(self.data_dir) / ".landing_digests.json"
+
+
+def _unreadable(name: str, error: OSError) -> str:
+    return (
+        f"landing/{name} cannot be read ({error.strerror}) and does not count: let the platform's user read it, or "
+        "take it away"
+    )
 
 
 def _was_put_in_place(path: Path, status: os.stat_result) -> bool:

@@ -203,6 +203,57 @@ def test_a_link_to_nothing_is_passed_over(zone: LandingZone) -> None:
     assert names(zone) == {"2026-01-05": ["a.csv"]}
 
 
+def test_a_file_that_cannot_be_read_costs_its_own_partition_alone_and_is_said(zone: LandingZone) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    drop(zone, "2026-01-06/a.csv")
+    loop = zone.folder / "2026-01-05/b.csv"
+    loop.symlink_to(loop)
+    assert names(zone) == {"2026-01-05": ["a.csv"], "2026-01-06": ["a.csv"]}
+    [note] = zone.look().notes
+    assert note.startswith("landing/2026-01-05/b.csv cannot be read (Too many levels of symbolic links)")
+    assert note.endswith("let the platform's user read it, or take it away")
+
+
+def test_a_file_that_can_no_longer_be_read_counts_as_it_was(zone: LandingZone) -> None:
+    file = drop(zone, "2026-01-05/a.csv")
+    drop(zone, "2026-01-05/b.csv")
+    before = zone.look().partitions
+    file.unlink()
+    file.symlink_to(file)
+    for _ in range(2):
+        assert zone.look().partitions == before
+        assert len(zone.look().notes) == 1
+
+
+_LOOK_AS_NOBODY = """
+import json, os, sys
+from fraud_assets.resources.landing_zone import LandingZone
+zone = LandingZone(data_dir="data", source_file=sys.argv[1])
+zone.look(remember=False)  # Imports what nobody else may read.
+if os.getuid() == 0:  # Root may read everything.
+    os.setuid(65534)
+found = zone.look(remember=False)
+print(json.dumps([[*found.partitions], found.notes]))
+"""
+
+
+def test_files_and_folders_of_another_user_are_said_and_hide_no_others(zone: LandingZone, tmp_path: Path) -> None:
+    drop(zone, "2026-01-05/a.csv")
+    drop(zone, "2026-01-06/a.csv").chmod(0)
+    drop(zone, "2026-01-07/a.csv").parent.chmod(0)
+    tmp_path.chmod(0o755)
+    command = [sys.executable, "-c", _LOOK_AS_NOBODY, zone.source_file]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (zone.folder / "2026-01-07").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    partitions, notes = json.loads(done.stdout)
+    assert partitions == ["2026-01-05"]
+    assert [note.split(" and does")[0] for note in notes] == [
+        "landing/2026-01-06/a.csv cannot be read (Permission denied)",
+        "landing/2026-01-07 cannot be read (Permission denied)",
+    ]
+
+
 # Settling: a file counts once its size and time have held for one look
 
 
