@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
+import duckdb
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, TickStatus
 
 from fraud_assets.assets.partition_runs import covered_keys
@@ -42,6 +43,9 @@ _FAILED_TICKS: Final = 3
 
 _BREAK_SECONDS: Final = 120
 """Between two ticks of this sensor; longer, and the daemon stood still: then all sensors were silent, and are not."""
+
+_UNREADABLE: Final = (FraudAssetsError, OSError, duckdb.Error)
+"""What reading the platform may raise. Whatever stops the other sensors must not silence the one that says so."""
 
 
 _TIMES: Final = ("last_tick_timestamp", "last_tick_start_timestamp", "last_sensor_start_timestamp")
@@ -85,7 +89,7 @@ class Watch:
             state = platform.state(landing)
             builds = platform.lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
             decided = [] if platform.lake.version(PROMOTIONS) is None else decisions(platform.lake)[:1]
-        except FraudAssetsError as error:
+        except _UNREADABLE as error:
             return replace(known, unreadable=str(error))
         shares = shares_over_limit(builds, limit=platform.settings.quarantine_limit)
         return replace(
@@ -128,7 +132,10 @@ class Watch:
     def _landed_rows(self, key: str) -> int | None:
         if not key or "..." in key:
             return None
-        counted = [row["landed_rows"] for row in self.platform.lake.rows(RAW_TRANSACTIONS, keys=[key])]
+        try:
+            counted = [row["landed_rows"] for row in self.platform.lake.rows(RAW_TRANSACTIONS, keys=[key])]
+        except _UNREADABLE:
+            return None
         return sum(rows or 0 for rows in counted) if counted else None
 
     def _sensors(self, but: str) -> list[SensorTicks]:

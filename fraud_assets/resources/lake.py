@@ -50,8 +50,8 @@ DUCKDB_MEMORY: Final = "512MiB"
 _NOT_IN_PATHS: Final = re.compile(r"[%*?\[\]\\^|\x00-\x1f]")
 """Delta takes a path for a URL and DuckDB for a pattern; with these characters they look elsewhere, or Delta panics."""
 
-_DECORATION: Final = re.compile(r"\x1b\[\d*m|\u21b3")
-"""Colours and arrows with which Delta sets out its errors for a terminal."""
+_DECORATION: Final = re.compile(r"\x1b\[\d*m|\u21b3|\n +0: (?s:.*)")
+"""Colours and arrows with which Delta sets out its errors for a terminal, and the calls that led to one."""
 
 
 class LakeError(FraudAssetsError):
@@ -277,7 +277,8 @@ class Lake(dg.ConfigurableResource):
         if opened is None:
             return []
         # Not `pa.table`, which imports pandas first to ask whether it was given a data frame.
-        files = pa.RecordBatchReader.from_stream(opened.get_add_actions(flatten=True)).read_all()
+        with _reading(self.location(table)):
+            files = pa.RecordBatchReader.from_stream(opened.get_add_actions(flatten=True)).read_all()
         if not files:
             return []
         statistics = [f"{kind}.{column}" for column in statistics_of for kind in ("min", "max", "null_count")]
@@ -286,12 +287,13 @@ class Lake(dg.ConfigurableResource):
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         require_format(self._folder)
-        try:
-            opened = open_latest(self.location(table))
-            if version is not None and version != opened.version():
-                opened = DeltaTable(self.location(table), version=version)
-        except TableNotFoundError:
-            return None
+        with _reading(self.location(table)):
+            try:
+                opened = open_latest(self.location(table))
+                if version is not None and version != opened.version():
+                    opened = DeltaTable(self.location(table), version=version)
+            except TableNotFoundError:
+                return None
         missing = {*table.schema.names} - {field.name for field in opened.schema().fields}
         if not missing <= {*table.added}:
             raise _of_other_columns(self.location(table))
@@ -354,6 +356,19 @@ def open_lake(data_dir: Path, *, memory: str = DUCKDB_MEMORY) -> Lake:
 
 
 @contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Say what to do where a table's log cannot be read: no permission, or it is damaged."""
+    try:
+        yield
+    except (OSError, DeltaError) as error:
+        raise LakeError(
+            f"{path} cannot be read: {_reason(error)}. Check FRAUD_DATA_DIR and its permissions. Where the table is "
+            "damaged, restore it from a backup or move it aside: what landed is not touched, and `fraud-assets run` "
+            "builds it anew."
+        ) from error
+
+
+@contextmanager
 def _writing(path: str | Path) -> Iterator[None]:
     """Say what to look at where the system refuses to write: no permission, no space left, a file in the way."""
     try:
@@ -363,8 +378,11 @@ def _writing(path: str | Path) -> Iterator[None]:
     except (OSError, DeltaError, duckdb.IOException) as error:
         if isinstance(error, DeltaError) and "(os error " not in str(error):
             raise
-        reason = " ".join(_DECORATION.sub("", str(error)).split())
-        raise LakeError(f"{path} cannot be written: {reason}. Check FRAUD_DATA_DIR.") from error
+        raise LakeError(f"{path} cannot be written: {_reason(error)}. Check FRAUD_DATA_DIR.") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(_DECORATION.sub("", str(error)).split()).rstrip(".")
 
 
 def _of_other_columns(path: str | Path) -> LakeError:

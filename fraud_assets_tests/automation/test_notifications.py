@@ -28,11 +28,13 @@ from dagster._utils.error import SerializableErrorInfo
 from mlflow import MlflowClient
 
 import fraud_assets.assets.silver as silver_assets
+from fraud_assets.automation.notifications import Watch
 from fraud_assets.automation.sensors import MAX_ATTEMPTS
 from fraud_assets.checks.silver import rows_are_accounted_for
 from fraud_assets.cli import main
+from fraud_assets.incidents import Incident
 from fraud_assets.resources.models.promotions import apply_decision
-from fraud_assets.resources.tables import QUARANTINED_TRANSACTIONS
+from fraud_assets.resources.tables import PROMOTIONS, QUARANTINED_TRANSACTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.contract import ContractCheck
 from fraud_assets_tests.automation.receiver import Receiver, receiving
 from fraud_assets_tests.automation.test_sensors import landed, run_requested
@@ -256,6 +258,25 @@ def a_data_directory_of_another_grain(platform: TestPlatform) -> Iterator[None]:
     grain.write_text("daily")
 
 
+@contextmanager
+def a_damaged_table(platform: TestPlatform) -> Iterator[None]:
+    latest = max(Path(platform.lake.location(PROMOTIONS), "_delta_log").glob("*.json"))
+    log = latest.read_text()
+    latest.write_text("{ damaged")
+    yield
+    latest.write_text(log)
+
+
+@contextmanager
+def a_landing_zone_that_cannot_be_listed(platform: TestPlatform) -> Iterator[None]:
+    digests = platform.data_dir / ".landing_digests.json"
+    aside = digests.rename(digests.with_suffix(".aside"))
+    digests.mkdir()
+    yield
+    digests.rmdir()
+    aside.rename(digests)
+
+
 RUN, ASSETS = "http://127.0.0.1:3000/runs/", "http://127.0.0.1:3000/assets/"
 FAULTS = {
     a_run_that_failed_once: ("Silver 2026-01-07: failed run", ("broken.parquet", RUN)),
@@ -273,7 +294,9 @@ FAULTS = {
     a_refused_candidate: ("version 1: candidate refused", ("no better than a rule", f"{ASSETS}prod_model")),
     prod_taken_away: ("@prod: @prod taken away", ("fraud-assets rollback",)),
     a_foreign_version_behind_prod: ("version 2: @prod cannot score", ("not registered by fraud_assets",)),
+    a_landing_zone_that_cannot_be_listed: ("platform: platform cannot be read", ("Is a directory",)),
     a_data_directory_of_another_grain: ("platform: platform cannot be read", ("hourly",)),
+    a_damaged_table: ("platform: platform cannot be read", ("model/promotions cannot be read", "backup")),
 }
 """Each fault with the title of its one message, and what else stands in it: reason, rows concerned, link."""
 
@@ -308,6 +331,18 @@ def test_a_fault_is_said_once_and_its_end_once_also_after_a_restart(
     assert receiver.take() == [f"[simulated] Over: {title}"]
     tick(platform)
     assert receiver.take() == []
+
+
+def test_what_is_known_to_be_wrong_is_said_also_where_its_rows_cannot_be_counted(
+    scored_platform: TestPlatform,
+) -> None:
+    for entry in Path(scored_platform.lake.location(RAW_TRANSACTIONS), "_delta_log").glob("*.json"):
+        entry.write_text("{ damaged")
+    failed = Incident("failed run", "silver", LAST_DAY, run_id="a run")
+
+    [said] = Watch(scored_platform.platform, scored_platform.instance).explained([failed])
+
+    assert (said.id, said.rows) == (failed.id, None)
 
 
 def test_a_target_that_is_down_is_told_when_it_is_back_and_the_other_hears_it_once(

@@ -403,8 +403,19 @@ def test_a_file_in_the_way_is_said_with_the_variable_to_look_at(tmp_path: Path, 
     }[of]
     at.parent.mkdir(parents=True, exist_ok=True)
     at.write_text("not a directory")
-    with pytest.raises(LakeError, match=r"cannot be written: .*FRAUD_DATA_DIR"):
+    with pytest.raises(LakeError, match=r"cannot be (written|read): .*FRAUD_DATA_DIR"):
         put(open_lake(tmp_path / "data"), "ann", [1])
+
+
+def test_a_damaged_log_is_said_with_its_path_and_what_to_do(lake: Lake) -> None:
+    put(lake, "ann", [1])
+    for entry in (path_of(lake, NOTES) / "_delta_log").glob("*.json"):
+        entry.write_text("{ damaged")
+    with pytest.raises(LakeError) as raised:
+        lake.version(NOTES)
+    assert str(raised.value).startswith(f"{path_of(lake, NOTES)} cannot be read: Kernel error: Json error")
+    assert "restore it from a backup or move it aside" in str(raised.value)
+    assert "<unknown>" not in str(raised.value)
 
 
 def test_views_that_cannot_be_written_are_said_with_the_variable_to_look_at(tmp_path: Path) -> None:
