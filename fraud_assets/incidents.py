@@ -127,7 +127,7 @@ class Facts:
         max_attempts: how often the same cause is tried.
         sensors: those that ticked once, or were turned on or off.
         watched_since: since when somebody looks without a break: before that, silence means nothing.
-        newest_landed: when the newest partition's newest file was written.
+        newest_landed: when the newest partition's newest file was written, or it was built where its files are gone.
         late_after: how long nothing may land; None for a feed that has an end.
         quarantine_shares: of partitions over the limit, with the quarantined rows.
         failed_checks: words of checks that failed last time, by name, of the severity ERROR.

@@ -35,7 +35,7 @@ from fraud_assets.report.words import count, moment
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.registry import ModelRegistry
-from fraud_assets.resources.state import reviews_read, silver_states
+from fraud_assets.resources.state import newest_landed, reviews_read, silver_states
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
     ALERT_REVIEWS,
@@ -314,8 +314,7 @@ class ReportInputs:
         partitions = self.landing_zone.source.partitions
         if partitions.late_after is None or key != max(silver, default=key):
             return
-        landed = self.lake.partition_states(PARTITION_BUILDS, ("built_at",))
-        newest = max((one["built_at"] for one in landed.values()), default=None)
+        newest = newest_landed(self.lake, self.landing_zone.look(remember=False))
         if newest is not None and datetime.now(tz=UTC) - newest > partitions.late_after:
             hours = partitions.late_after.total_seconds() / 3600
             yield Note("stale", f"Nothing landed since {moment(newest)}; the feed is late after {hours:g} hours.")

@@ -25,10 +25,10 @@ from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.incidents import EndedRun, Facts, Incident, Message, SensorTicks, incidents
 from fraud_assets.platform_state import PlatformState
-from fraud_assets.resources.landing_zone import Landing
 from fraud_assets.resources.models.promotions import decisions
 from fraud_assets.resources.notified import Notified
 from fraud_assets.resources.platform import Platform
+from fraud_assets.resources.state import newest_landed
 from fraud_assets.resources.tables import PARTITION_BUILDS, PROMOTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.accounting import shares_over_limit
 from fraud_assets.staleness import Stage, decide
@@ -87,6 +87,7 @@ class Watch:
         try:
             landing = platform.landing_zone.look(only_stable=True, remember=False)
             state = platform.state(landing)
+            landed = newest_landed(platform.lake, landing)
             builds = platform.lake.partition_states(PARTITION_BUILDS, ("landed_rows", "quarantined_rows"))
             decided = [] if platform.lake.version(PROMOTIONS) is None else decisions(platform.lake)[:1]
         except _UNREADABLE as error:
@@ -97,7 +98,7 @@ class Watch:
             state=state,
             plan=decide(state, platform.stages),
             runs=self._runs(state),
-            newest_landed=_newest(landing),
+            newest_landed=landed,
             late_after=platform.source.partitions.late_after,
             quarantine_shares={key: (share, builds[key]["quarantined_rows"]) for key, share in shares.items()},
             failed_checks=self._failed_checks(),
@@ -213,14 +214,6 @@ def _watched_since(context: dg.SensorEvaluationContext, now: datetime) -> dateti
         since = now.timestamp()
     context.update_cursor(f"{since} {now.timestamp()}")
     return datetime.fromtimestamp(since, tz=UTC)
-
-
-def _newest(landing: Landing) -> datetime | None:
-    """Return when the newest partition's newest file was written; a correction of an old one is no sign of life."""
-    if not landing.partitions:
-        return None
-    times = [file.path.stat().st_mtime for file in landing.partitions[max(landing.partitions)] if file.path.exists()]
-    return datetime.fromtimestamp(max(times), tz=UTC) if times else None
 
 
 def _refused(decided: Iterable[Mapping[str, Any]]) -> tuple[str, str] | None:

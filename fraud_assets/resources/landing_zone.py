@@ -61,12 +61,13 @@ def how_to_land(source: Source) -> str:
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One landed file. `name` is its path under landing/; `digest` is of its content."""
+    """One landed file. `name` is its path under landing/; `digest` is of its content; `written_ns` counts from 1970."""
 
     path: Path
     name: str
     size: int
     digest: str
+    written_ns: int
 
     @property
     def raw(self) -> RawFile:
@@ -235,10 +236,10 @@ class LandingZone(dg.ConfigurableResource):
                 # Until a changed file is stable, or can be read, it counts as it was; without it its partition would
                 # seem changed.
                 if digest is not None:
-                    size, written, _ = identity
-                    files.append((written, LandedFile(path, name, size, str(digest))))
+                    size, written_ns, _ = identity
+                    files.append(LandedFile(path, name, size, str(digest), written_ns))
             if files:
-                partitions[key] = tuple(file for _, file in sorted(files, key=lambda pair: (pair[0], pair[1].name)))
+                partitions[key] = tuple(sorted(files, key=lambda file: (file.written_ns, file.name)))
         if remember and any(known.get(name) != entry for name, entry in seen.items()):
             with replacing(self._digests_path) as fresh:
                 fresh.write_text(json.dumps({**known, **seen}))

@@ -1,6 +1,7 @@
 """Reads from disk what the decision in `fraud_assets.staleness` depends on. Decides nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from fraud_assets.digests import DIGITS, digest_lines
@@ -115,6 +116,19 @@ def _is_of(source: Source, key: str) -> bool:
         return source.in_range(key)
     except ValueError:
         return False
+
+
+def newest_landed(lake: Lake, landing: Landing) -> datetime | None:
+    """Return when the newest partition's newest file was written; a correction of an old one is no sign of life.
+
+    Where the files of the newest partition are gone it is when that was built: landing may be empty for once, and the
+    feed is no less late. None where there never was a partition.
+    """
+    builds = lake.partition_states(PARTITION_BUILDS, ("built_at",))
+    newest = max({*landing.partitions, *builds}, default="")
+    if files := landing.partitions.get(newest):
+        return datetime.fromtimestamp(files[-1].written_ns / 1e9, tz=UTC)
+    return builds.get(newest, {}).get("built_at")
 
 
 def silver_data_digest(silver: Mapping[str, Made]) -> str:

@@ -1,21 +1,25 @@
 """Reports of a real platform: what stands on a page is what SQL says, and only what changed is rendered anew."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import fraud_assets.silver.source as silver_source
+from fraud_assets.assets.report_inputs import ReportInputs
 from fraud_assets.resources.tables import ALERT_LISTS, ALERTS, PREDICTIONS, QUARANTINED_TRANSACTIONS, REPORTS
 from fraud_assets.staleness import decide
 from fraud_assets_tests.end_to_end.browser import CHROMIUM, open_browser
 from fraud_assets_tests.platform import WITHOUT_HISTORY, TestPlatform
 
 DAY = "2026-01-04"
+PACKAGED = Path(silver_source.__file__).parent / "sources/simulated.toml"
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,27 @@ def test_the_page_says_what_the_checks_found_and_where_the_model_comes_from(repo
     assert "failed" not in page
     assert "Version 1: an Isolation Forest of 200 trees, trained without labels on" in page
     assert "was promoted by gate" in page
+
+
+def test_a_page_says_that_the_feed_is_late_also_where_an_old_day_was_built_again(
+    scored_platform: TestPlatform, tmp_path: Path
+) -> None:
+    source = tmp_path / "simulated.toml"
+    source.write_text(PACKAGED.read_text().replace('end = "2026-02-10"', ""))
+    platform = replace(scored_platform, source=str(source))
+    latest = max(platform.state().gold)
+    [newest] = (platform.landing_zone.folder / latest).iterdir()
+    long_ago = (datetime.now(tz=UTC) - timedelta(days=3)).timestamp()
+    os.utime(newest, (long_ago, long_ago))
+    inputs = ReportInputs(platform.lake, platform.landing_zone, platform.model_registry, 0.1, 100)
+
+    def notes(key: str) -> list[str]:
+        with platform.lake.connect() as connection:
+            return [note.text for note in inputs.read(connection, key, as_of=datetime.now(tz=UTC)).notes]
+
+    assert notes(DAY) == []
+    [said] = notes(latest)
+    assert said.startswith("Nothing landed since ")
 
 
 def test_a_corrected_day_changes_its_own_page_and_no_other(reported: TestPlatform) -> None:

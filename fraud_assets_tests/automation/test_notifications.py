@@ -32,7 +32,7 @@ from fraud_assets.automation.notifications import Watch
 from fraud_assets.automation.sensors import MAX_ATTEMPTS
 from fraud_assets.checks.silver import rows_are_accounted_for
 from fraud_assets.cli import main
-from fraud_assets.incidents import Incident
+from fraud_assets.incidents import Incident, incidents
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.tables import PROMOTIONS, QUARANTINED_TRANSACTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.contract import ContractCheck
@@ -71,6 +71,14 @@ def tick(platform: TestPlatform, *, cursor: str | None = None) -> str:
         skipped = platform.definitions.resolve_sensor_def("notifications_sensor")(context)
     assert isinstance(skipped, dg.SkipReason)
     return skipped.skip_message or ""
+
+
+def without_end(platform: TestPlatform, folder: Path) -> TestPlatform:
+    """The same platform, of a feed that goes on for ever."""
+    packaged = Path(silver_assets.__file__).parents[1] / "silver/sources/simulated.toml"
+    open_feed = folder / "simulated.toml"
+    open_feed.write_text(packaged.read_text().replace('end = "2026-02-10"', ""))
+    return replace(platform, source=str(open_feed))
 
 
 # What can go wrong. Each of these breaks something, and mends it when its block ends.
@@ -308,10 +316,7 @@ def test_a_fault_is_said_once_and_its_end_once_also_after_a_restart(
     scored_platform: TestPlatform, receiver: Receiver, tmp_path: Path, fault: Fault, said: tuple[str, Sequence[str]]
 ) -> None:
     title, words = said
-    packaged = Path(silver_assets.__file__).parents[1] / "silver/sources/simulated.toml"
-    open_feed = tmp_path / "simulated.toml"
-    open_feed.write_text(packaged.read_text().replace('end = "2026-02-10"', ""))
-    platform = replace(scored_platform, source=str(open_feed))
+    platform = without_end(scored_platform, tmp_path)
     watched = f"{time.time() - 3600} {time.time()}"
     for day in platform.landing_zone.folder.iterdir():
         for file in day.iterdir():
@@ -331,6 +336,19 @@ def test_a_fault_is_said_once_and_its_end_once_also_after_a_restart(
     assert receiver.take() == [f"[simulated] Over: {title}"]
     tick(platform)
     assert receiver.take() == []
+
+
+def test_a_feed_whose_landing_is_empty_is_no_less_late(scored_platform: TestPlatform, tmp_path: Path) -> None:
+    platform = without_end(scored_platform, tmp_path)
+    watch, later = Watch(platform.platform, platform.instance), datetime.now(tz=UTC) + timedelta(days=3)
+
+    def late() -> list[str]:
+        return [one.id for one in incidents(watch.facts(now=later, watched_since=None))]
+
+    assert late() == ["feed is late Landing"]
+    platform.landing_zone.folder.rename(tmp_path / "elsewhere")
+    platform.landing_zone.folder.mkdir()
+    assert late() == ["feed is late Landing"]
 
 
 def test_what_is_known_to_be_wrong_is_said_also_where_its_rows_cannot_be_counted(
@@ -392,24 +410,24 @@ def test_the_command_says_what_is_wrong_notices_a_dead_daemon_and_sends_once(
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.chdir(tmp_path)
 
-    def incidents(*arguments: str) -> tuple[int, str]:
+    def said_by_command(*arguments: str) -> tuple[int, str]:
         done = CliRunner().invoke(main, ["incidents", *arguments])
         return done.exit_code, done.output
 
-    assert incidents() == (0, "Nothing is wrong.\n")
+    assert said_by_command() == (0, "Nothing is wrong.\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for name in SENSORS:
             state = _sensor_state(name, InstigatorStatus.DECLARED_IN_CODE, time.time() - 600)
             instance.add_instigator_state(state)
-    status, said = incidents()
+    status, said = said_by_command()
     assert (status, receiver.take()) == (1, [])
     assert said.startswith("daemon: sensor stopped\n  no sensor has ticked since ")
-    assert [incidents("--send")[0] for _ in range(2)] == [1, 1]
+    assert [said_by_command("--send")[0] for _ in range(2)] == [1, 1]
     assert receiver.take() == ["[simulated] daemon: sensor stopped"]
     with dg.DagsterInstance.from_config(str(home)) as instance, suppress(KeyError):
         for state in instance.all_instigator_state():
             instance.update_instigator_state(
                 _sensor_state(state.name, InstigatorStatus.DECLARED_IN_CODE, time.time() - 1)
             )
-    assert incidents("--send") == (0, "Nothing is wrong.\n")
+    assert said_by_command("--send") == (0, "Nothing is wrong.\n")
     assert receiver.take() == ["[simulated] Over: daemon: sensor stopped"]
