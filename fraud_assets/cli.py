@@ -198,7 +198,7 @@ def incidents(send: bool) -> None:
     from fraud_assets.incidents import incidents as find_incidents
 
     platform = _platform()
-    with _instance() as instance:
+    with _instance(must_remember=True) as instance:
         watch, notified = Watch(platform, instance), notified_of(platform)
         known = notified.known()
         facts = watch.facts(now=datetime.now(tz=UTC), watched_since=None)
@@ -216,7 +216,7 @@ def maintain_platform() -> None:
     from fraud_assets.automation.maintenance import maintain
 
     platform, now = _platform(), datetime.now(tz=UTC)
-    with _instance() as instance:
+    with _instance(must_remember=True) as instance:
         done = maintain(platform, instance, retention_hours=platform.settings.retention_hours, now=now)
     for name, value in done.summary().items():
         click.echo(f"{name:<20} {value:>15,}")
@@ -375,14 +375,24 @@ def sql(query: str) -> None:
     console.show_query(platform.lake, query)
 
 
-def _instance() -> Any:
-    """Return the Dagster instance that `dagster dev` would use here, or one that forgets where there is none."""
+def _instance(*, must_remember: bool = False) -> Any:
+    """Return the Dagster instance that `dagster dev` would use here, or one that forgets where there is none.
+
+    Who judges or tidies by its records `must_remember`: by one that forgets no daemon is dead and no run failed.
+    """
     import dagster as dg
 
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     folder = Path.cwd() / "dagster_home"
-    return dg.DagsterInstance.from_config(str(folder)) if folder.exists() else dg.DagsterInstance.ephemeral()
+    if folder.exists():
+        return dg.DagsterInstance.from_config(str(folder))
+    if must_remember:
+        raise click.ClickException(
+            f"Nothing is known of Dagster's runs and sensors in {Path.cwd()}: `export DAGSTER_HOME=PLACE`, or `cd` to "
+            "the clone, where dagster_home/ lies."
+        )
+    return dg.DagsterInstance.ephemeral()
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def test_the_job_and_the_command_do_the_same_and_readers_see_what_they_saw(
     job = scored_platform.definitions.resolve_job_def("maintenance_job")
     assert job.execute_in_process(instance=scored_platform.instance).success
     monkeypatch.setenv("FRAUD_DATA_DIR", str(scored_platform.data_dir))
-    monkeypatch.chdir(scored_platform.data_dir.parent)
+    monkeypatch.setenv("DAGSTER_HOME", scored_platform.instance.root_directory)
     done = CliRunner().invoke(main, ["maintain"])
 
     assert (done.exit_code, "freed_bytes" in done.output) == (0, True)

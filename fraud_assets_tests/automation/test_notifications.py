@@ -431,3 +431,17 @@ def test_the_command_says_what_is_wrong_notices_a_dead_daemon_and_sends_once(
             )
     assert said_by_command("--send") == (0, "Nothing is wrong.\n")
     assert receiver.take() == ["[simulated] Over: daemon: sensor stopped"]
+
+
+@pytest.mark.parametrize("command", ["incidents", "incidents --send", "maintain"])
+def test_a_command_that_goes_by_dagsters_records_is_refused_where_there_are_none(
+    scored_platform: TestPlatform, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setenv("FRAUD_DATA_DIR", str(scored_platform.data_dir))
+    monkeypatch.chdir(tmp_path)
+
+    done = CliRunner().invoke(main, command.split())
+
+    assert done.exit_code == 1
+    assert "`export DAGSTER_HOME=PLACE`, or `cd` to the clone" in done.output
+    assert receiver.take() == []
