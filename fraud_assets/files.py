@@ -4,7 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
+
+LEFT_BEHIND: Final = f".*.{'[0-9a-f]' * 32}.tmp"
+"""Pattern of the names that a killed process may leave where it wrote; nobody else's temporary file is called so."""
 
 
 @contextmanager
@@ -13,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Its time is set last, a nanosecond back: a file whose times of writing and of change differ is known to be whole,
     and clocks are too coarse to tell a rename from the write before it. After an error the old file stays. A killed
-    process may leave `.<name>.*.tmp` beside it.
+    process may leave a file beside it (`LEFT_BEHIND`).
     """
     fresh = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:

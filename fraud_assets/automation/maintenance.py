@@ -18,8 +18,10 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from fraud_assets.automation.notifications import CHECK_KEYS, ENDED, ended_run
+from fraud_assets.files import LEFT_BEHIND
 from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import READER_DATABASE, Lake
+from fraud_assets.resources.landing_zone import SCRATCH
 from fraud_assets.resources.models.registry import RUN_TAG
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.reader_views import published
@@ -147,8 +149,9 @@ def _forget(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def _remove_leftovers(platform: Platform, state: PlatformState) -> int:
     """Remove temporary files, locks of runs, and copies of scorers that nothing is scored by."""
-    folder = platform.data_dir
-    left = [*folder.glob(".*.tmp*"), *platform.landing_zone.folder.glob(".*"), *folder.glob(".runs/*.lock")]
+    folder, landing = platform.data_dir, platform.landing_zone.folder
+    left = [*folder.glob(".*.tmp*"), *folder.glob(".runs/*.lock"), *folder.glob(f"reports/{LEFT_BEHIND}")]
+    left += [*landing.glob(f"*/{LEFT_BEHIND}"), *landing.glob(f"{SCRATCH}*")]
     removed = sum(_remove(path) for path in left)
     scoring = {made.of["model_version"] for made in state.gold.values()} | {state.prod_version or ""}
     return removed + platform.model_registry.local_scorers.keep_only(scoring)

@@ -37,6 +37,9 @@ LABELS_FOLDER: Final = "labels"
 REVIEWS_FOLDER: Final = "reviews"
 """Folder of analysts' decisions under landing/; never a partition."""
 
+SCRATCH: Final = ".fraud-assets-land-"
+"""Begins the name of the folder in which `land` splits a file. Other dot names belong to whoever delivers."""
+
 _NAMED: Final = 3
 """Paths that a person would still copy from a message."""
 
@@ -312,7 +315,7 @@ class LandingZone(dg.ConfigurableResource):
         record_grain(Path(self.data_dir), self.source)
         found = sorted(set(keys.values()))
         first = next((key for key in found if self._why_no_key(key) is None), min(found, default=""))
-        with TemporaryDirectory(dir=self.folder, prefix=".") as scratch:
+        with TemporaryDirectory(dir=self.folder, prefix=SCRATCH) as scratch:
             parts = split(self.source, raw, Path(scratch), lambda line: keys.get(line, first))
             pieces = [self._place(key, part, records) for key, (part, records) in sorted(parts.items())]
         names = {f"{piece.partition_key}/{piece.name}" for piece in pieces}

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 from fraud_assets.automation.maintenance import Maintained, maintain
 from fraud_assets.automation.sensors import MAX_ATTEMPTS
 from fraud_assets.cli import main
+from fraud_assets.files import replacing
+from fraud_assets.resources.landing_zone import SCRATCH
 from fraud_assets.resources.run_locks import hold_run_lock
 from fraud_assets_tests.automation.test_sensors import landed, run_requested
 from fraud_assets_tests.depth import full_only
@@ -35,6 +38,15 @@ def maintain_after(platform: TestPlatform, **later: float) -> Maintained:
 
 def run_ids(platform: TestPlatform) -> set[str]:
     return {run.run_id for run in platform.instance.get_runs()}
+
+
+def left_by_replacing(path: Path) -> Path:
+    """Where a process that is killed while it replaces a file leaves what it wrote."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fresh:
+        fresh.touch()
+    path.unlink()
+    return fresh
 
 
 def correct(platform: TestPlatform, day: int, seed: int) -> set[str]:
@@ -87,24 +99,33 @@ def test_what_dead_processes_left_goes_and_what_living_ones_hold_stays(scored_pl
     left = [
         folder / ".landing_digests.json.0123.tmp",
         folder / ".runs" / "dead.lock",
-        folder / "landing" / ".half" / "file",
+        folder / "landing" / "2026-01-06" / f".served.{uuid4().hex}.tmp",
+        left_by_replacing(folder / "landing" / "reviews" / "0123.csv"),
+        left_by_replacing(folder / "reports" / "index.html"),
+        folder / "landing" / f"{SCRATCH}x" / "file",
     ]
     young = folder / ".landing_digests.json.4567.tmp"
+    delivered = [
+        folder / "landing" / ".incoming" / "half.csv",
+        folder / "landing" / ".half.csv",
+        folder / "landing" / "2026-01-07" / ".half.csv.tmp",
+    ]
     unused = folder / "models" / "99" / "scorer"
-    for path in (*left, young, unused):
+    for path in (*left, young, *delivered, unused):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     long_ago = time.time() - 2 * 86_400
-    for path in (*left, left[-1].parent):
+    for path in (*left, left[-1].parent, *delivered, delivered[0].parent):
         os.utime(path, (long_ago, long_ago))
 
     with hold_run_lock(str(folder), "alive"):
         alive = folder / ".runs" / "alive.lock"
         os.utime(alive, (long_ago, long_ago))
-        assert maintain_after(scored_platform).removed_leftovers == 4
+        assert maintain_after(scored_platform).removed_leftovers == 7
         assert alive.exists()
     assert not [path for path in (*left, left[-1].parent, unused.parent) if path.exists()]
     assert young.exists()
+    assert [path for path in delivered if not path.exists()] == [], "whoever delivers may still write there"
     assert (folder / "models" / "1").exists()
 
 
