@@ -108,7 +108,8 @@ def _forgettable(
     ended = instance.get_runs(dg.RunsFilter(statuses=ENDED, created_before=before))
     if not ended:
         return []
-    versions = platform.model_registry.versions().values()
+    registries = (platform.model_registry, platform.ranker_registry)
+    versions = [tags for registry in registries for tags in registry.versions().values()]
     telling = {*_latest_runs(instance), *(tags[RUN_TAG] for tags in versions if RUN_TAG in tags)}
     due = {(item.stage, item.key) for item in decide(state, platform.stages).due}
 
@@ -148,13 +149,17 @@ def _forget(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 def _remove_leftovers(platform: Platform, state: PlatformState) -> int:
-    """Remove temporary files, locks of runs, and copies of scorers that nothing is scored by."""
+    """Remove temporary files, locks of runs, and copies of scorers and rankers that nothing is scored or listed by."""
     folder, landing = platform.data_dir, platform.landing_zone.folder
     left = [*folder.glob(".*.tmp*"), *folder.glob(".runs/*.lock"), *folder.glob(f"reports/{LEFT_BEHIND}")]
     left += [*landing.glob(f"*/{LEFT_BEHIND}"), *landing.glob(f"{SCRATCH}*")]
     removed = sum(_remove(path) for path in left)
-    scoring = {made.of["model_version"] for made in state.gold.values()} | {state.prod_version or ""}
-    return removed + platform.model_registry.local_scorers.keep_only(scoring)
+    scoring = {made.of["model_version"] for made in state.gold.values()} | {state.prod_version}
+    ranking = {made.of["ranker_version"] for made in state.made.get("alerts", {}).values()}
+    ranking |= {state.ranker and state.ranker.version}
+    for registry, versions in ((platform.model_registry, scoring), (platform.ranker_registry, ranking)):
+        removed += registry.local_scorers.keep_only({*filter(None, versions)})
+    return removed
 
 
 def _remove(path: Path) -> bool:

@@ -2,20 +2,23 @@
 
 import shutil
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from fraud_assets.alerts.schemas import RANKED_COLUMNS
 from fraud_assets.alerts.soundness import compare_alerts
 from fraud_assets.alerts.spreadsheets import read_rows
+from fraud_assets.automation.maintenance import maintain
 from fraud_assets.console_alerts import read_day, write_csv, write_xlsx
 from fraud_assets.model.ranker import RANKER_FEATURES
 from fraud_assets.report.queries import read_history
 from fraud_assets.resources.models.promotions import apply_decision, decisions
+from fraud_assets.resources.models.registry import RUN_TAG
 from fraud_assets.resources.tables import (
     ALERT_LISTS,
     ALERTS,
@@ -233,3 +236,23 @@ def test_a_feed_that_orders_by_score_alone_never_learns(learnt: TestPlatform) ->
 def test_without_a_ranker_a_list_says_nothing_of_one(scored_platform: TestPlatform) -> None:
     counted = ", ".join(f"count({name})" for name in RANKED_COLUMNS)
     assert scored_platform.rows(f"SELECT {counted} FROM {{a}}", a=ALERTS) == [(0,) * len(RANKED_COLUMNS)]
+
+
+@pytest.mark.parametrize("rank_by_labels", [True, False])
+def test_maintenance_keeps_the_run_that_registered_a_ranker_and_the_copies_that_lists_go_by(
+    learnt: TestPlatform, rank_by_labels: bool
+) -> None:
+    platform = replace(learnt, rank_by_labels=rank_by_labels)
+    registry = platform.platform.ranker_registry
+    job = platform.definitions.resolve_job_def("maintenance_job")
+    by, other = (platform.instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS) for _ in range(2))
+    MlflowClient(registry.tracking_uri).set_model_version_tag(registry.model_name, "1", RUN_TAG, by.run_id)
+    copies = platform.data_dir / "rankers"
+    shutil.copytree(copies / "1", copies / "99")
+
+    later = datetime.now(tz=UTC) + timedelta(days=8)
+    done = maintain(platform.platform, platform.instance, retention_hours=24, now=later)
+
+    assert (done.removed_runs, done.removed_leftovers) == (1, 1)
+    assert [run.run_id for run in platform.instance.get_runs()] == [by.run_id] != [other.run_id]
+    assert [copy.name for copy in copies.iterdir() if copy.is_dir()] == ["1"]
