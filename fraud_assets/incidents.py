@@ -17,6 +17,7 @@ Kind = Literal[
     "failed run",
     "failed check",
     "waits for a change",
+    "stored rows fail a check",
     "sensor stopped",
     "feed is late",
     "quarantine over its limit",
@@ -38,6 +39,8 @@ _LISTED: Final = 10
 _REMEDIES: Final[Mapping[Kind, str]] = {
     "failed run": "It is tried again by itself. If it goes on, read the run's log and mend what it names.",
     "failed check": "Nothing of it was written. Read the run's log: what is named there breaks the rules.",
+    "stored rows fail a check": "They are in the tables. The check names what is wrong: mend the cause, and "
+    "materialize what it names again.",
     "waits for a change": "Mend the cause and land it again, or `fraud-assets run` once it is mended.",
     "sensor stopped": "Turn the sensor on in the Dagster UI, or start the daemon again (`make dev`, or its service).",
     "feed is late": "Ask who delivers. What lands is scored by itself.",
@@ -224,7 +227,7 @@ def _rows(state: PlatformState, stage: str, key: str) -> int | None:
 
 
 def _failed_checks(facts: Facts) -> Iterable[Incident]:
-    return (Incident("failed check", name, reason=reason) for name, reason in facts.failed_checks.items())
+    return (Incident("stored rows fail a check", name, reason=reason) for name, reason in facts.failed_checks.items())
 
 
 def _quarantine(facts: Facts) -> Iterable[Incident]:

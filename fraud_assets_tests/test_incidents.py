@@ -53,7 +53,10 @@ def test_a_healthy_platform_has_no_incident() -> None:
         ({"plan": due("silver"), "runs": [run(failed=True)]}, ("failed run", "silver", KEY)),
         ({"plan": due("silver"), "runs": [run(failed=True)] * 3}, ("waits for a change", "silver", KEY)),
         ({"runs": [run(failed=True, cause="")]}, ("failed run", "silver_job", KEY)),
-        ({"failed_checks": {"rows_are_accounted_for": "1 row"}}, ("failed check", "rows_are_accounted_for", "")),
+        (
+            {"failed_checks": {"rows_are_accounted_for": "1 row"}},
+            ("stored rows fail a check", "rows_are_accounted_for", ""),
+        ),
         ({"sensors": [SensorTicks("a_sensor", False, NOW)]}, ("sensor stopped", "a_sensor", "")),
         ({"sensors": [SensorTicks("a_sensor", True, NOW, "no such table")]}, ("sensor stopped", "a_sensor", "")),
         (

@@ -227,6 +227,9 @@ def _page(one: Incident) -> str:
         return "/deployment/daemons" if one.subject == "daemon" else "/automation"
     if one.kind == "feed is late":
         return "/assets/raw_transactions"
+    if one.kind == "stored rows fail a check":
+        assets = {key.name: key.asset_key.to_user_string() for key in CHECK_KEYS}
+        return f"/assets/{assets[one.subject]}?view=checks"
     if one.kind == "quarantine over its limit":
         return f"/assets/quarantined_transactions?partition={one.key}"
     return "/assets/prod_model" if one.kind != "platform cannot be read" else "/overview"

@@ -290,7 +290,10 @@ FAULTS = {
     a_run_that_failed_once: ("Silver 2026-01-07: failed run", ("broken.parquet", RUN)),
     a_partition_that_waits_for_a_change: ("Silver 2026-01-07: waits for a change", ("broken.parquet", RUN)),
     a_failed_blocking_check: ("Silver 2026-01-07: failed check", ("a rule: 3", "(705 rows)", RUN)),
-    a_check_that_fails_no_run: ("rows_are_accounted_for: failed check", (LAST_DAY, ASSETS)),
+    a_check_that_fails_no_run: (
+        "rows_are_accounted_for: stored rows fail a check",
+        (LAST_DAY, "They are in the tables.", f"{ASSETS}silver_transactions_base?view=checks"),
+    ),
     a_sensor_that_was_turned_off: ("landed_partitions_sensor: sensor stopped", ("turned off", "/automation")),
     a_sensor_that_is_silent: ("unscored_partitions_sensor: sensor stopped", ("has not ticked since",)),
     a_sensor_whose_ticks_fail: ("landed_partitions_sensor: sensor stopped", ("no such table",)),
