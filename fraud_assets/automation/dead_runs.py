@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._time import datetime_from_timestamp
 
+from fraud_assets.automation.own_runs import CODE_LOCATION, location_of, own_runs
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.run_locks import forget, is_held, locked_runs, made_at
 
@@ -33,8 +34,10 @@ _ENDS: Final = {
 """Events after which a run does nothing more."""
 
 
-def end_dead_runs(instance: dg.DagsterInstance, data_dir: str, *, now: float) -> list[str]:
-    """End the runs that only the run table takes for alive; return a sentence about each.
+def end_dead_runs(
+    instance: dg.DagsterInstance, data_dir: str, *, now: float, location: str = CODE_LOCATION
+) -> list[str]:
+    """End the runs of a code location that only the run table takes for alive; return a sentence about each.
 
     A run is dead where no process holds the lock that it made, or where it has none and nothing was heard of it for
     `QUIET_SECONDS`. Where its end was stored as an event and the process died before the run table knew, it ends as it
@@ -43,7 +46,7 @@ def end_dead_runs(instance: dg.DagsterInstance, data_dir: str, *, now: float) ->
     """
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     said = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+    for run in own_runs(instance, dg.RunsFilter(statuses=statuses), location=location):
         has_begun = run.status is not dg.DagsterRunStatus.STARTING
         if not (_is_dead(instance, data_dir, run.run_id, now) if has_begun else _never_begins(run)):
             continue
@@ -108,7 +111,7 @@ def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
 
 def end_dead_runs_of(context: dg.SensorEvaluationContext, lake: Lake) -> int:
     """End the runs that are dead at a sensor's tick, log a sentence about each, and return how many they were."""
-    said = end_dead_runs(context.instance, lake.data_dir, now=time.time())
+    said = end_dead_runs(context.instance, lake.data_dir, now=time.time(), location=location_of(context))
     for sentence in said:
         context.log.warning(sentence)
     return len(said)

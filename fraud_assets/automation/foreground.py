@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import Final
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
@@ -12,13 +11,11 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 
 from fraud_assets.automation.dead_runs import end_dead_runs
 from fraud_assets.automation.jobs import job_and_selection, run_tags
+from fraud_assets.automation.own_runs import CODE_LOCATION
 from fraud_assets.resources.models.promotions import reconcile
 from fraud_assets.resources.platform import Platform
 from fraud_assets.run_requests import Request, requests
 from fraud_assets.staleness import decide
-
-CODE_LOCATION: Final = "fraud_assets"
-"""Name of the code location, as `workspace.yaml` and `pyproject.toml` have it."""
 
 
 @dataclass(frozen=True)

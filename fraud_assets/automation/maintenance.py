@@ -18,6 +18,7 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from fraud_assets.automation.notifications import CHECK_KEYS, ENDED, ended_run
+from fraud_assets.automation.own_runs import CODE_LOCATION, own_runs
 from fraud_assets.files import LEFT_BEHIND
 from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import READER_DATABASE, Lake
@@ -67,7 +68,14 @@ class Maintained:
         }
 
 
-def maintain(platform: Platform, instance: dg.DagsterInstance, *, retention_hours: int, now: datetime) -> Maintained:
+def maintain(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    *,
+    retention_hours: int,
+    now: datetime,
+    location: str = CODE_LOCATION,
+) -> Maintained:
     """Do all maintenance, one at a time for a data directory.
 
     Args:
@@ -75,6 +83,7 @@ def maintain(platform: Platform, instance: dg.DagsterInstance, *, retention_hour
         instance: Dagster's records; `FRAUD_HISTORY_DAYS` of them are kept.
         retention_hours: how long readers may hold on to a replaced version.
         now: the moment from which Dagster's records are counted back.
+        location: the code location whose records they are.
     """
     lake = platform.lake
     with lake.hold("maintenance"):
@@ -90,7 +99,7 @@ def maintain(platform: Platform, instance: dg.DagsterInstance, *, retention_hour
         lake.publish_views()
         state = platform.state(platform.look())
         before = now - timedelta(days=platform.settings.history_days)
-        removed = [_forget(instance, run) for run in _forgettable(platform, instance, state, before)]
+        removed = [_forget(instance, run) for run in _forgettable(platform, instance, state, before, location)]
         return Maintained(done, len(removed), _remove_leftovers(platform, state))
 
 
@@ -98,14 +107,14 @@ def maintain(platform: Platform, instance: dg.DagsterInstance, *, retention_hour
 
 
 def _forgettable(
-    platform: Platform, instance: dg.DagsterInstance, state: PlatformState, before: datetime
+    platform: Platform, instance: dg.DagsterInstance, state: PlatformState, before: datetime, location: str
 ) -> list[dg.DagsterRun]:
     """Return the runs that ended before a moment and say nothing that counts.
 
     What counts: the latest materialization of a partition or asset, and the latest result of a check; the run that
     registered a version; a failed run of work that is due still, by which it is known that the work waits.
     """
-    ended = instance.get_runs(dg.RunsFilter(statuses=ENDED, created_before=before))
+    ended = own_runs(instance, dg.RunsFilter(statuses=ENDED, created_before=before), location=location)
     if not ended:
         return []
     registries = (platform.model_registry, platform.ranker_registry)
@@ -185,8 +194,13 @@ def build_maintenance_job(platform: Platform) -> dg.JobDefinition:
         description="Compaction, checkpoints and vacuum of tables; old records; what dead processes left.",
     )
     def maintain_platform(context: dg.OpExecutionContext, lake: Lake) -> None:
+        origin = context.run.remote_job_origin
         done = maintain(
-            platform, context.instance, retention_hours=platform.settings.retention_hours, now=datetime.now(tz=UTC)
+            platform,
+            context.instance,
+            retention_hours=platform.settings.retention_hours,
+            now=datetime.now(tz=UTC),
+            location=CODE_LOCATION if origin is None else origin.location_name,
         )
         context.log.info(", ".join(f"{name}: {value:,}" for name, value in done.summary().items()))
 

@@ -16,6 +16,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorType,
 
 from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.jobs import job_assets
+from fraud_assets.automation.own_runs import CODE_LOCATION, location_of, own_runs
 from fraud_assets.automation.sensors import CAUSE_TAG, MAX_ATTEMPTS
 from fraud_assets.checks.alerts import ALERT_CHECKS
 from fraud_assets.checks.gold import GOLD_CHECKS
@@ -79,6 +80,7 @@ class Watch:
 
     platform: Platform
     instance: dg.DagsterInstance
+    location: str = CODE_LOCATION
 
     def facts(self, *, now: datetime, watched_since: datetime | None, but: str = "") -> Facts:
         """Return what is known now; `but` names the sensor that asks. Changes nothing."""
@@ -159,7 +161,7 @@ class Watch:
         return datetime.fromtimestamp(max(filter(None, times), default=0.0), tz=UTC), error
 
     def _runs(self, state: PlatformState) -> list[EndedRun]:
-        late = self.instance.get_runs(dg.RunsFilter(statuses=ENDED), limit=_LATE_RUNS)
+        late = own_runs(self.instance, dg.RunsFilter(statuses=ENDED), location=self.location, limit=_LATE_RUNS)
         return [ended_run(run, self.platform.stages, state.keys) for run in late]
 
     def _failed_checks(self) -> Mapping[str, str]:
@@ -192,7 +194,7 @@ def build_notifications_sensor(platform: Platform) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         now = datetime.now(tz=UTC)
-        watch, notified = Watch(platform, context.instance), notified_of(platform)
+        watch, notified = Watch(platform, context.instance, location_of(context)), notified_of(platform)
         known = notified.known()
         facts = watch.facts(now=now, watched_since=_watched_since(context, now), but=SENSOR)
         found = watch.explained(incidents(facts, known), known)

@@ -14,6 +14,7 @@ import dagster as dg
 from fraud_assets.assets.partition_runs import covered_keys
 from fraud_assets.automation.dead_runs import dead_runs_sensor, end_dead_runs_of
 from fraud_assets.automation.jobs import job_and_selection, job_assets, jobs_of, run_tags
+from fraud_assets.automation.own_runs import location_of, own_runs
 from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
@@ -160,7 +161,7 @@ def _tick(
     mine = {item.stage for item in plan if by_name[item.stage].sensor == sensor}
     ready = {name for name in mine if not waits(by_name[name])}
     due = [item for item in plan if item.stage in ready]
-    busy_keys, busy_jobs = _in_flight(context.instance, stages, all_keys)
+    busy_keys, busy_jobs = _in_flight(context, stages, all_keys)
 
     def is_free(item: Due) -> bool:
         stage = by_name[item.stage]
@@ -206,14 +207,15 @@ def _open_requests(
 
 
 def _in_flight(
-    instance: dg.DagsterInstance, stages: Iterable[Stage], all_keys: Iterable[str]
+    context: dg.SensorEvaluationContext, stages: Iterable[Stage], all_keys: Iterable[str]
 ) -> tuple[set[str], set[str]]:
     """Return the partitions and the jobs of runs that have not ended, whoever launched them.
 
     A run of any asset of a job, launched from an asset's page, counts as one of the job.
     """
     keys, jobs = set[str](), set[str]()
-    for run in instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)):
+    filters = dg.RunsFilter(statuses=IN_FLIGHT)
+    for run in own_runs(context.instance, filters, location=location_of(context)):
         selected = run.asset_selection or frozenset()
         jobs |= {run.job_name, *(job for job, assets in job_assets(stages).items() if selected & {*assets})}
         keys.update(covered_keys(run.tags, all_keys))

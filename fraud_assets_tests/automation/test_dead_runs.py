@@ -12,8 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from fraud_assets.automation import sensors
 from fraud_assets.automation.dead_runs import QUIET_SECONDS, TAKING_SECONDS, end_dead_runs
 from fraud_assets.automation.sensors import IN_FLIGHT
 from fraud_assets.resources.run_locks import hold_run_lock
@@ -64,6 +66,26 @@ def test_a_killed_run_ends_as_it_was_going_to_whatever_it_held_when_it_was_kille
     assert found.end_time is not None
     assert end_dead_runs(instance, str(platform.data_dir), now=later()) == []
     assert list((platform.data_dir / ".runs").glob("*")) == []
+
+
+@pytest.mark.parametrize(("location", "ends"), [("another_project", False), ("fraud_assets", True)])
+def test_a_run_of_another_code_location_is_none_of_ours(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance, location: str, ends: bool
+) -> None:
+    platform = make_platform()
+    job = platform.definitions.resolve_job_def("silver_job")
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__")
+    instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, remote_job_origin=RemoteJobOrigin(origin, job.name)
+    )
+    with dg.build_sensor_context(
+        instance=instance, repository_def=platform.definitions.get_repository_def()
+    ) as context:
+        busy = "silver_job" in sensors._in_flight(context, platform.stages, [])[1]
+
+    assert busy is ends
+    assert len(end_dead_runs(instance, str(platform.data_dir), now=later())) == ends
+    assert [run.status for run in instance.get_runs()] == [FAILURE if ends else dg.DagsterRunStatus.STARTED]
 
 
 def test_a_lock_that_a_killed_process_left_tells_at_once(

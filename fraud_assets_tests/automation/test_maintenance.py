@@ -10,6 +10,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from fraud_assets.automation.maintenance import Maintained, maintain
 from fraud_assets.automation.sensors import MAX_ATTEMPTS
@@ -75,6 +76,23 @@ def test_runs_that_later_ones_replaced_are_forgotten_and_what_dagster_shows_stay
     kept_files = {path.name.split(".")[0] for path in Path(scored_platform.instance.root_directory).rglob("*.db")}
     assert not replaced & kept_files
     assert scored_platform.run() == []
+
+
+def test_records_of_another_project_are_not_forgotten(scored_platform: TestPlatform) -> None:
+    job = scored_platform.definitions.resolve_job_def("maintenance_job")
+    foreign, _ = (
+        scored_platform.instance.create_run_for_job(
+            job,
+            status=dg.DagsterRunStatus.SUCCESS,
+            remote_job_origin=RemoteJobOrigin(
+                RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__"), job.name
+            ),
+        )
+        for location in ("another_project", "fraud_assets")
+    )
+
+    assert maintain_after(scored_platform, days=8).removed_runs == 1
+    assert run_ids(scored_platform) == {foreign.run_id}
 
 
 @full_only("a run that fails three times")
