@@ -120,10 +120,10 @@ def _forgettable(
     registries = (platform.model_registry, platform.ranker_registry)
     versions = [tags for registry in registries for tags in registry.versions().values()]
     telling = {*_latest_runs(instance), *(tags[RUN_TAG] for tags in versions if RUN_TAG in tags)}
-    due = {(item.stage, item.key) for item in decide(state, platform.stages).due}
+    due, keys = {(item.stage, item.key) for item in decide(state, platform.stages).due}, state.keys
 
     def waits(run: dg.DagsterRun) -> bool:
-        was = ended_run(run, platform.stages, state.keys)
+        was = ended_run(run, platform.stages, keys)
         return was.failed and bool(due & {(stage, key) for stage in was.stages for key in was.keys})
 
     return [run for run in ended if run.run_id not in telling and not waits(run)]

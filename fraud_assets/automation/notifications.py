@@ -104,9 +104,7 @@ class Watch:
             late_after=platform.source.partitions.late_after,
             quarantine_shares={key: (share, builds[key]["quarantined_rows"]) for key, share in shares.items()},
             failed_checks=self._failed_checks(),
-            refused=next(
-                ((row["model_version"], row["reason"]) for row in decided if row["decision"] == "refused"), None
-            ),
+            refused=_refused(decided),
         )
 
     def explained(self, found: Iterable[Incident], known: Iterable[Incident] = ()) -> list[Incident]:
@@ -162,7 +160,8 @@ class Watch:
 
     def _runs(self, state: PlatformState) -> list[EndedRun]:
         late = own_runs(self.instance, dg.RunsFilter(statuses=ENDED), location=self.location, limit=_LATE_RUNS)
-        return [ended_run(run, self.platform.stages, state.keys) for run in late]
+        keys = state.keys
+        return [ended_run(run, self.platform.stages, keys) for run in late]
 
     def _failed_checks(self) -> Mapping[str, str]:
         """Return what the checks say that found an error when they ran last: Dagster fails no run for them."""

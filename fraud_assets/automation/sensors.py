@@ -162,13 +162,14 @@ def _tick(
     ready = {name for name in mine if not waits(by_name[name])}
     due = [item for item in plan if item.stage in ready]
     busy_keys, busy_jobs = _in_flight(context, stages, all_keys)
+    busy = busy_keys | busy_jobs
 
     def is_free(item: Due) -> bool:
         stage = by_name[item.stage]
         # What nobody waits for is done together by the run after the one that is in flight: of many partitions that
         # change one after the other, not each has a run of its own.
         waits_for_another = stage.priority < 0 and stage.job in busy_jobs
-        return not waits_for_another and (item.key or stage.job) not in busy_keys | busy_jobs
+        return not waits_for_another and (item.key or stage.job) not in busy
 
     free = [item for item in due if is_free(item)]
     asked, failed = _open_requests(context.instance, free, all_keys)

@@ -33,6 +33,7 @@ from fraud_assets.automation.sensors import MAX_ATTEMPTS
 from fraud_assets.checks.silver import rows_are_accounted_for
 from fraud_assets.cli import main
 from fraud_assets.incidents import Incident, incidents
+from fraud_assets.platform_state import PlatformState
 from fraud_assets.resources.models.promotions import apply_decision
 from fraud_assets.resources.tables import PROMOTIONS, QUARANTINED_TRANSACTIONS, RAW_TRANSACTIONS
 from fraud_assets.silver.contract import ContractCheck
@@ -364,6 +365,28 @@ def test_what_is_known_to_be_wrong_is_said_also_where_its_rows_cannot_be_counted
     [said] = Watch(scored_platform.platform, scored_platform.instance).explained([failed])
 
     assert (said.id, said.rows) == (failed.id, None)
+
+
+def test_partitions_are_listed_once_however_many_runs_ended(
+    make_platform: Callable[..., TestPlatform], instance: dg.DagsterInstance
+) -> None:
+    class Listed(PlatformState):
+        times = 0
+
+        @property
+        def keys(self) -> list[str]:
+            Listed.times += 1
+            return super().keys
+
+    platform = make_platform()
+    job = platform.definitions.resolve_job_def("maintenance_job")
+    for _ in range(3):
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS)
+
+    state = Listed(landed={}, made={}, previous_key={}, prod_version=None)
+
+    assert len(Watch(platform.platform, instance)._runs(state)) == 3
+    assert Listed.times == 1
 
 
 def test_a_target_that_is_down_is_told_when_it_is_back_and_the_other_hears_it_once(
