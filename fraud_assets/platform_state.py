@@ -36,7 +36,7 @@ class RankerState:
     Attributes:
         version: behind `@prod`, as the record of decisions says.
         labels: what is known now.
-        last_day: the latest day of Silver.
+        last_day: the latest day of Silver; empty where it has no row.
         learned: the labels of the last attempt to learn, and the latest day then; None where there was none.
     """
 

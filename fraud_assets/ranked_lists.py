@@ -58,9 +58,9 @@ LEARNS_EVERY: Final = 7
 
 def why_learn(ranker: RankerState) -> str:
     """Return why a ranker is to learn; empty where there is nothing new to learn from, or not yet."""
-    if ranker.labels.is_empty:
+    if ranker.labels.is_empty or not ranker.last_day:  # Label files and reviews may be there before any row is.
         return ""
-    if ranker.learned is None:
+    if ranker.learned is None or not ranker.learned[1]:  # An attempt before Silver had a row learnt nothing.
         return "labels are known, and nothing has learnt from them yet"
     before, day = ranker.learned
     # Where labels stopped nothing is new, and the ranker is looked at all the same: it may have to go.

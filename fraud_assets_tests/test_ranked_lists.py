@@ -111,6 +111,10 @@ def test_which_ranker_orders_a_list(
             "labels landed or alerts were reviewed since a ranker was refused",
         ),
         ({"labels": LABELS, "learned": (LABELS._replace(files="f"), "2026-01-06"), "version": "1"}, None),
+        (  # somebody tried before Silver had a row
+            {"labels": LABELS, "learned": (LABELS._replace(feed=""), "")},
+            "labels are known, and nothing has learnt from them yet",
+        ),
     ],
 )
 def test_a_ranker_learns_when_there_is_something_new_and_otherwise_weekly(
@@ -118,6 +122,13 @@ def test_a_ranker_learns_when_there_is_something_new_and_otherwise_weekly(
 ) -> None:
     found = [item for item in due(last_day="2026-01-07", **changes) if item[0] == "ranker"]
     assert found == ([] if why is None else [("ranker", "", why)])
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"learned": (LABELS, "")}, {"learned": (LABELS._replace(files="f"), "2026-01-06"), "version": "1"}]
+)
+def test_nothing_learns_while_silver_has_no_row(changes: dict[str, Any]) -> None:
+    assert [item for item in due(last_day="", labels=LABELS, **changes) if item[0] == "ranker"] == []
 
 
 def test_a_feed_that_orders_by_score_alone_never_learns() -> None:

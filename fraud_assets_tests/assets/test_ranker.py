@@ -1,6 +1,7 @@
 """The ranker on a real platform: it learns, is compared, orders the latest list, and goes back in words."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from fraud_assets.resources.tables import (
 from fraud_assets.staleness import STAGES
 from fraud_assets_tests.depth import full_only
 from fraud_assets_tests.platform import FIRST_DAY, TestPlatform
+from fraud_assets_tests.simulator.truth import write_labels
 
 RANKED = tuple(stage for stage in STAGES if stage.name not in ("evaluation", "report"))
 CAPACITY = 100
@@ -204,6 +206,20 @@ def test_a_ranker_that_nothing_speaks_for_is_withdrawn_in_words_and_new_lists_go
     platform.simulate(1, start=next_day, rows_per_day=300)
     platform.run()
     assert ranked_by(platform)[next_day.isoformat()] == (None, False)
+    assert platform.plan().due == ()
+
+
+def test_labels_that_are_there_before_any_transaction_wait_for_one(make_platform: Callable[..., TestPlatform]) -> None:
+    platform = make_platform(stages=tuple(stage for stage in STAGES if stage.name in ("silver", "model", "ranker")))
+    write_labels(FIRST_DAY, platform.landing_zone.folder, rows_per_day=300)
+    assert platform.run() == []
+    job = platform.definitions.resolve_job_def("ranker_job")
+    assert job.execute_in_process(instance=platform.instance).success, "by hand it says that there is nothing"
+    assert platform.plan().due == ()
+
+    platform.simulate(1, rows_per_day=300)
+    done = [(step.request.stage, step.problem) for step in platform.run()]
+    assert done == [("silver", ""), ("model", ""), ("ranker", "")]
     assert platform.plan().due == ()
 
 
