@@ -170,13 +170,16 @@ class Lake(dg.ConfigurableResource):
                 state[column] = state[column].pop() if len(state[column]) == 1 else None
         return states
 
-    def values_known(self, table: Table, column: str) -> dict[str, int]:
-        """Return per partition in how many rows a column is not NULL, from the Delta log's statistics alone."""
-        known: dict[str, int] = {}
-        for added in self._files(table, statistics_of=[column]):
-            key = added[f"partition.{table.partition_by}"]
-            known[key] = known.get(key, 0) + added["num_records"] - (added.get(f"null_count.{column}") or 0)
-        return known
+    def keys_with_values(self, table: Table, column: str) -> set[str]:
+        """Return the partitions that may hold a value of a column, from the Delta log's statistics alone.
+
+        Those are left out of which they say that it is NULL in every row; where others left statistics out, it may not.
+        """
+        return {
+            added[f"partition.{table.partition_by}"]
+            for added in self._files(table, statistics_of=[column])
+            if added["num_records"] is None or added["num_records"] != added.get(f"null_count.{column}")
+        }
 
     # Writing
 

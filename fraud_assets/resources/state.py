@@ -204,11 +204,10 @@ def known_labels(
     """Return what is known of labels now; those that came with transactions as far as their delay has passed."""
     last_day = day_of(max((key for key, made in silver.items() if made.rows), default=""))
     until = fed_until(last_day, delay_days=delay_days) if last_day else ""
-    labelled = lake.values_known(SILVER_TRANSACTIONS, "isFraud")
     of_feed = [
         f"{key} {silver[key].of['input_version']}"
-        for key, rows in sorted(labelled.items())
-        if rows and key in silver and day_of(key) <= until
+        for key in sorted(lake.keys_with_values(SILVER_TRANSACTIONS, "isFraud") & silver.keys())
+        if day_of(key) <= until
     ]
     return KnownLabels(
         files=digest_lines(file.digest for file in label_files) if label_files else "",

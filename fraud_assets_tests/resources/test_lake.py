@@ -1,5 +1,6 @@
 """The lake on real Delta tables and real processes: nothing torn, nobody waits, errors that say what to do."""
 
+import json
 import shutil
 import threading
 import time
@@ -940,3 +941,18 @@ def test_where_others_write_mixed_or_missing_values_are_none_and_the_files_are_k
     assert (alone["author"], alone["number"]) == ("one", 1)
     assert (mixed["author"], mixed["number"], mixed["rows"]) == (None, 1, 2)
     assert len({state["files"] for state in (alone, mixed, lake.partition_states(shared, [])["2026-01-05"])}) == 3
+
+
+def test_statistics_tell_which_partitions_have_no_value_and_one_without_them_may_have_some(lake: Lake) -> None:
+    empty = pa.Table.from_pylist([{"author": "ann", "partition_key": "2026-01-05"}], schema=NOTES.schema)
+    lake.replace_partition(NOTES, "2026-01-05", empty, provenance={})
+    put(lake, "ann", [1], "2026-01-06")
+    assert lake.keys_with_values(NOTES, "number") == {"2026-01-06"}
+
+    elsewhere = Path(shutil.copytree(lake.data_dir, f"{lake.data_dir}-elsewhere"))
+    for entry in elsewhere.rglob("_delta_log/*.json"):
+        actions = [json.loads(line) for line in entry.read_text().splitlines()]
+        for action in actions:
+            action.get("add", {}).pop("stats", None)
+        entry.write_text("\n".join(map(json.dumps, actions)))
+    assert open_lake(elsewhere).keys_with_values(NOTES, "number") == {"2026-01-05", "2026-01-06"}
