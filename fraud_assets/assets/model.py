@@ -66,6 +66,7 @@ def fraud_isolation_forest(
     version that exists, with another threshold. "Materialize all" trains, too: each time it makes a new version, which
     may then move `@prod`. For new or changed days alone, materialize Silver and Gold.
     """
+    reconcile(lake, model_registry)  # before a lost registry gives a number anew
     if config.same_trees_as:
         trained, facts = read_same_trees(config.same_trees_as, model_registry, alert_share=config.alert_share)
     else:

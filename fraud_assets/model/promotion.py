@@ -19,10 +19,11 @@ from fraud_assets.model.estimates import (
     prod_scorer,
 )
 
-Move = Literal["promoted", "refused", "rolled back", "withdrawn"]
+Move = Literal["promoted", "refused", "rolled back", "withdrawn", "lost"]
 """What a decision does; the words that stand in `model.promotions` and `model.ranker_promotions`.
 
-Withdrawn: `@prod` was taken away, by the ranker's gate or in MLflow itself.
+Withdrawn: `@prod` was taken away, by the ranker's gate or in MLflow itself. Lost: the registry has no version any more,
+and whatever was decided before is about none that it will have.
 """
 
 ALERT_DRIFT_BAND: Final = (0.1, 5.0)

@@ -44,15 +44,15 @@ RANKER_METRICS_SCHEMA: Final = METRICS_SCHEMA.append(
 
 _BEFORE: Final = "Version behind @prod before the decision; NULL where there was none."
 _SILVER: Final = "Digest of all Silver partitions at the time of the decision."
+_DECISION: Final = (
+    "promoted, refused, rolled back, withdrawn (taken away by a gate or in MLflow), or lost: MLflow had no version any more, "
+    "and gives the numbers of those of before anew."
+)
 
 PROMOTIONS_SCHEMA: Final = pa.schema(
     [
         column("decided_at", UTC_MICROSECONDS, "When it was decided (UTC)."),
-        column(
-            "decision",
-            pa.string(),
-            "promoted, refused, rolled back, or withdrawn: @prod was taken away, by a gate or in MLflow itself.",
-        ),
+        column("decision", pa.string(), _DECISION),
         column("previous_version", pa.string(), _BEFORE, nullable=True),
         column("decided_by", pa.string(), "The gate, or the person's name."),
         column("reason", pa.string(), "Why, in words."),

@@ -16,7 +16,6 @@ from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
     PARTITION_BUILDS,
-    PROMOTIONS,
     RANKER_PROMOTIONS,
     RANKER_TRAININGS,
     REVIEW_FILES,
@@ -240,16 +239,9 @@ def _without_prod(lake: Lake, model_registry: ModelRegistry) -> tuple[str | None
     """Return what the record says where no version is behind `@prod`.
 
     The digest of Silver at the latest refusal, None where no candidate was refused; and whether `@prod` was taken
-    away. It was not where the registry has no version at all: that is a new registry, and it needs a first model.
+    away. Neither where the registry has no version at all: that is a new registry, and it needs a first model.
     """
-    with lake.connect() as connection:
-        [(refused_on, was_there)] = connection.execute(
-            f"""
-            SELECT
-                arg_max(silver_data_version, decided_at) FILTER (decision = 'refused'),
-                count(*) FILTER (decision != 'refused') > 0
-            FROM {lake.select(PROMOTIONS)}
-            """
-        ).fetchall()
+    history = decisions(lake) if model_registry.versions() else []
+    refused_on = next((row["silver_data_version"] for row in history if row["decision"] == "refused"), None)
     # The release before kept more digits of the same digest.
-    return refused_on and refused_on[:DIGITS], was_there and bool(model_registry.versions())
+    return refused_on and refused_on[:DIGITS], any(row["decision"] != "refused" for row in history)

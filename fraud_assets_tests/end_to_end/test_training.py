@@ -1,11 +1,13 @@
 """Training and promotion as a reviewer asks about them: which data, which code, why this version, what if it is bad."""
 
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pytest
 
 from fraud_assets.model import training
 from fraud_assets.model.estimates import minus_prod, prod_scorer
@@ -196,6 +198,29 @@ def test_a_refused_candidate_fails_a_check_that_says_why_and_prod_stays(scored_p
     tags, silver = registry.version_tags("2"), scored_platform.state().silver
     available = sum(state.rows for key, state in silver.items() if key <= tags["train_end"] == "2026-01-06")
     assert (tags["training_rows"], tags["available_rows"]) == ("1000", str(available))
+
+
+@pytest.mark.parametrize("how", ["what is due", pytest.param("the job", marks=full_only("trains once more"))])
+def test_a_platform_that_lost_its_models_trains_promotes_and_scores_again(
+    scored_platform: TestPlatform, how: str
+) -> None:
+    platform = scored_platform
+    for folder in ("mlflow", "models"):
+        shutil.rmtree(platform.data_dir / folder)
+    assert [item.why for item in platform.plan().due] == ["no model version is behind @prod"]
+
+    if how == "the job":
+        assert train(platform).success
+    else:
+        assert [(step.request.stage, step.problem) for step in platform.run()] == [("model", "")]
+
+    decided = [(row["decision"], row["model_version"], row["decided_by"]) for row in decisions(platform.lake)]
+    assert decided == [("promoted", "1", "gate")]
+    assert platform.model_registry.prod_version() == "1"
+    assert (platform.plan().due, platform.plan().notes) == ((), ())
+    platform.simulate(1, start=date(2026, 1, 7))
+    assert [step.problem for step in platform.run()] == [""]
+    assert platform.plan().due == ()
 
 
 def test_an_alias_moved_in_mlflow_scores_next_and_is_recorded_by_that_run(

@@ -19,6 +19,7 @@ from fraud_assets.model.promotion import prod_after, version_before
 from fraud_assets.resources.lake import Lake, open_lake
 from fraud_assets.resources.models.promotions import DECISION_TAG, apply_decision, decisions, reconcile
 from fraud_assets.resources.models.registry import FEED_TAG, FILES_TAG, ModelRegistry, NoModelError
+from fraud_assets.resources.tables import PROMOTIONS
 from fraud_assets_tests.depth import FULL, cases
 from fraud_assets_tests.killed import PRELOADED
 from fraud_assets_tests.platform import TestPlatform
@@ -225,6 +226,37 @@ def test_an_alias_taken_away_in_mlflow_is_recorded_and_a_rollback_puts_it_back(l
     assert recorded(lake)[2:] == [("withdrawn", "2", "2", "unknown")]
     assert go_back(lake, registry) == Moved("2", None)
     assert go_back(lake, registry) == Moved("1", "2")
+
+
+def test_a_registry_that_lost_its_versions_begins_anew_and_so_does_the_record(lake, registry, three_versions, tmp_path):
+    promote(lake, registry, "1")
+    promote(lake, registry, "2")
+    for _ in range(2):
+        reconcile(lake, registry_in(tmp_path / "lost"))
+    assert recorded(lake) == []
+    *_, told = sorted(lake.rows(PROMOTIONS), key=lambda row: row["decided_at"])
+    assert (told["decision"], told["previous_version"]) == ("lost", "2")
+    assert len(lake.rows(PROMOTIONS)) == 3
+
+    trained_anew = registry_in(Path(shutil.copytree(three_versions, tmp_path / "anew")))
+    reconcile(lake, trained_anew)
+    with pytest.raises(NoModelError, match="no version to go back to"):
+        go_back(lake, trained_anew)
+    assert promote(lake, trained_anew, "1") == Moved("1", None)
+    assert recorded(lake) == [("promoted", "1", None, "ana")]
+
+
+def test_a_registry_that_was_out_of_sight_keeps_its_prod_and_what_its_versions_tell(lake, registry, tmp_path):
+    promote(lake, registry, "1")
+    promote(lake, registry, "2")
+    told = {version: tags.get(DECISION_TAG) for version, tags in registry.versions().items()}
+    reconcile(lake, registry_in(tmp_path / "another"))
+    for _ in range(2):
+        reconcile(lake, registry)
+    assert registry.prod_version() == "2"
+    assert recorded(lake) == [("promoted", "2", None, "unknown")]
+    assert {version: tags.get(DECISION_TAG) for version, tags in registry.versions().items()} == told
+    assert len(lake.rows(PROMOTIONS)) == 4
 
 
 def test_reconciling_before_there_is_a_model_leaves_nothing_behind(tmp_path):

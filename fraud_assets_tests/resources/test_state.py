@@ -297,8 +297,13 @@ def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, t
     ):
         decided = {"decision": decision, "decided_at": noon + timedelta(minutes=minutes)}
         put(lake, PROMOTIONS, version, {**decided, "silver_data_version": f"d{version}"})
-    assert state_of(lake, tmp_path, prod=None).refused_on == "d2"
+    assert state_of(lake, tmp_path, prod=None, registered=("1", "2", "3", "4")).refused_on == "d2"
     assert state_of(lake, tmp_path, prod="3").refused_on is None
+    assert state_of(lake, tmp_path, prod=None, registered=()).refused_on is None, "a registry without versions"
+
+    lost = {"decision": "lost", "decided_at": noon + timedelta(minutes=4)}
+    put(lake, PROMOTIONS, "5", {**lost, "silver_data_version": None})
+    assert state_of(lake, tmp_path, prod=None, registered=("1",)).refused_on is None
 
 
 @pytest.mark.parametrize(
@@ -311,13 +316,15 @@ def test_the_latest_refusal_counts_while_no_version_is_behind_prod(lake: Lake, t
         pytest.param(["refused", "rolled back"], ("2",), True, id="rolled back to"),
         pytest.param(["withdrawn"], ("1",), True, id="recorded as taken away"),
         pytest.param(["promoted", "withdrawn"], (), False, id="the registry is new"),
+        pytest.param(["promoted", "lost"], ("1",), False, id="of another registry"),
     ],
 )
 def test_prod_was_taken_away_where_it_was_set_before_and_there_are_versions_to_choose_from(
     lake: Lake, tmp_path: Path, decided: list[str], registered: tuple[str, ...], expected: bool
 ) -> None:
     for version, decision in enumerate(decided, start=1):
-        put(lake, PROMOTIONS, str(version), {"decision": decision})
+        decided_at = datetime(2026, 2, 1, 12, version, tzinfo=UTC)
+        put(lake, PROMOTIONS, str(version), {"decision": decision, "decided_at": decided_at})
     assert state_of(lake, tmp_path, prod=None, registered=registered).prod_taken_away is expected
     assert not state_of(lake, tmp_path, prod="1").prod_taken_away
 

@@ -8,6 +8,7 @@ is decided in `fraud_assets.model.promotion`. See docs/adr/0010-promotion-in-ste
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, Final
 
 import pyarrow as pa
@@ -22,8 +23,11 @@ DECISION_TAG: Final = "promotion_decision"
 
 
 def decisions(lake: Lake, table: Table = PROMOTIONS) -> list[dict[str, Any]]:
-    """Return every decision about versions of the model whose record the table is, the latest first."""
-    return sorted(lake.rows(table), key=lambda row: row["decided_at"], reverse=True)
+    """Return every decision about versions of the model whose record the table is, the latest first.
+
+    What was decided before the registry lost its versions is about none that it has since, whatever their numbers.
+    """
+    return list(takewhile(lambda row: row["decision"] != "lost", _rows(lake, table)))
 
 
 def apply_decision(
@@ -65,20 +69,24 @@ def apply_decision(
 def reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
     """Make the record say where `@prod` is: finish or drop what a dead process left, record moves made in MLflow.
 
-    Several moves made in MLflow itself since the last time are one row. Where no model is registered yet, MLflow is
-    not even imported.
+    Several moves made in MLflow itself since the last time are one row. Where the registry lost its versions, that is
+    recorded, too: it gives their numbers anew. Where no model is registered yet, MLflow is not even imported.
     """
     with lake.hold(model_registry.record.name):
         _reconcile(lake, model_registry)
 
 
 def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
-    versions = model_registry.versions()
+    versions, history = model_registry.versions(), decisions(lake, model_registry.record)
     if not versions:
+        if history:
+            reason = "MLflow holds no version any more, and numbers begin anew"
+            row = _row(history[0]["model_version"], {}, prod_after(history), "lost", "unknown", reason)
+            _record(lake, model_registry, row, {"command": "reconcile"})
         return
-    prod, history = model_registry.prod_version(), decisions(lake, model_registry.record)
+    prod, recorded_rows = model_registry.prod_version(), _rows(lake, model_registry.record)
     for version, row in ((version, _row_of(tags)) for version, tags in versions.items()):
-        if row is None or row in history:
+        if row is None or row in recorded_rows:
             continue
         if prod == (None if row["decision"] == "withdrawn" else version):
             _record(lake, model_registry, row, {"command": "reconcile"})
@@ -91,6 +99,11 @@ def _reconcile(lake: Lake, model_registry: ModelRegistry) -> None:
         move, how = ("promoted", "moved") if prod else ("withdrawn", "@prod was taken away")
         row = _row(moved, versions.get(moved, {}), recorded, move, "unknown", f"{how} in MLflow itself")
         _record(lake, model_registry, row, {"command": "reconcile"})
+
+
+def _rows(lake: Lake, table: Table) -> list[dict[str, Any]]:
+    """Return all rows of the record, the latest first."""
+    return sorted(lake.rows(table), key=lambda row: row["decided_at"], reverse=True)
 
 
 def _row(
@@ -118,6 +131,6 @@ def _record(lake: Lake, model_registry: ModelRegistry, row: Mapping[str, Any], p
         words = f"{row['decision'].capitalize()} by {row['decided_by']}, {row['decided_at']:%Y-%m-%d %H:%M:%S} UTC"
         model_registry.append_to_description(row["model_version"], f"{words}: {row['reason']}")
     record = model_registry.record
-    earlier = [old for old in decisions(lake, record) if old["model_version"] == row["model_version"]]
+    earlier = lake.rows(record, keys=[row["model_version"]])
     table = pa.Table.from_pylist([*earlier, dict(row)], schema=record.schema)
     lake.replace_partition(record, row["model_version"], table, provenance=provenance)
