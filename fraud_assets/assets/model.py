@@ -32,10 +32,9 @@ from fraud_assets.model.training_facts import TrainingFacts, TrainingParameters
 from fraud_assets.resources.lake import Lake
 from fraud_assets.resources.landing_zone import LandingZone
 from fraud_assets.resources.models.promotions import apply_decision, decisions, reconcile
-from fraud_assets.resources.models.registry import RUN_TAG, SILVER_DATA_TAG, ModelRegistry
+from fraud_assets.resources.models.registry import RUN_TAG, ModelRegistry
 from fraud_assets.resources.models.run_log import describe_run, log_pictures, log_rows
 from fraud_assets.resources.models.tracked_run import mark_mlflow_run_failed
-from fraud_assets.resources.state import silver_data_digest, silver_states
 from fraud_assets.resources.tables import EVALUATION_METRICS, PROMOTIONS
 from fraud_assets.silver.labels import LabelsDigest
 
@@ -77,8 +76,7 @@ def fraud_isolation_forest(
     if trained.not_compiled:
         context.log.warning(f"Scoring goes through scikit-learn: the compiled scorer differs. {trained.not_compiled}")
     mlflow.log_params(facts.as_tags())
-    tags = {**facts.as_tags(), **provenance(context), SILVER_DATA_TAG: silver_data_digest(silver_states(lake))}
-    version = model_registry.register(trained, tags=tags)
+    version = model_registry.register(trained, tags={**facts.as_tags(), **provenance(context)})
     log_rows(
         model_registry,
         lake,

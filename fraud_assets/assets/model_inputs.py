@@ -55,6 +55,7 @@ def read_training(parameters: TrainingParameters, lake: Lake) -> tuple["pd.DataF
         available_rows=sum(state.rows for state in states.values()),
         training_data_version=silver_data_digest(states),
         silver_table_version=table_version,
+        silver_data_version=silver_data_digest(silver),
         n_estimators=parameters.n_estimators,
         contamination=parameters.contamination,
         random_state=parameters.random_state,

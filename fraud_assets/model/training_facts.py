@@ -103,6 +103,8 @@ class TrainingFacts(TrainingWindow):
     training_data_version: str
     """Digest of the Silver partitions in the window."""
     silver_table_version: int
+    silver_data_version: str
+    """Digest of all Silver partitions of that version of the table."""
     n_estimators: int
     contamination: float
     random_state: int

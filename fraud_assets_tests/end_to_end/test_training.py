@@ -200,6 +200,34 @@ def test_a_refused_candidate_fails_a_check_that_says_why_and_prod_stays(scored_p
     assert (tags["training_rows"], tags["available_rows"]) == ("1000", str(available))
 
 
+def test_a_version_names_the_silver_that_its_training_read_whatever_was_built_meanwhile(
+    scored_platform: TestPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, fit = scored_platform, training.train
+
+    def fit_while_a_day_is_built(*args: Any) -> training.Trained:
+        platform.simulate(1, start=date(2026, 1, 7), rows_per_day=50)
+        build = platform.definitions.resolve_job_def("silver_job").execute_in_process
+        assert build(instance=platform.instance, partition_key="2026-01-07").success
+        return fit(*args)
+
+    def register(**config: str) -> str:
+        done = platform.definitions.resolve_job_def("training_job").execute_in_process(
+            instance=platform.instance,
+            run_config={"ops": {"fraud_isolation_forest": {"config": config}}},
+            asset_selection=[dg.AssetKey("fraud_isolation_forest")],
+        )
+        version = shown(done, "fraud_isolation_forest")["model_version"]
+        return platform.model_registry.version_tags(version)["silver_data_version"]
+
+    read = platform.state().silver_data_digest
+    with monkeypatch.context() as during:
+        during.setattr(training, "train", fit_while_a_day_is_built)
+        assert register() == read
+    assert platform.state().silver_data_digest != read
+    assert register(same_trees_as="2") == read
+
+
 @pytest.mark.parametrize("how", ["what is due", pytest.param("the job", marks=full_only("trains once more"))])
 def test_a_platform_that_lost_its_models_trains_promotes_and_scores_again(
     scored_platform: TestPlatform, how: str

@@ -102,6 +102,7 @@ FACTS = TrainingFacts(
     available_rows=2_000,
     training_data_version="ab",
     silver_table_version=7,
+    silver_data_version="cd",
     n_estimators=200,
     contamination=0.035,
     random_state=42,
@@ -117,8 +118,9 @@ def test_tags_are_texts_by_the_names_that_versions_carry():
     tags = FACTS.as_tags()
     assert list(tags) == [
         *("train_start", "train_end", "gap", "training_rows", "available_rows"),
-        *("training_data_version", "silver_table_version", "n_estimators", "contamination", "random_state"),
-        *("scikit_learn_version", "numpy_version", "mlflow_version", "fraud_assets_version", "alert_share"),
+        *("training_data_version", "silver_table_version", "silver_data_version", "n_estimators", "contamination"),
+        *("random_state", "scikit_learn_version", "numpy_version", "mlflow_version", "fraud_assets_version"),
+        "alert_share",
     ]
     assert (tags["gap"], tags["contamination"], tags["alert_share"]) == ("3", "0.035", "0.01")
 

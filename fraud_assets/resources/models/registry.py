@@ -57,7 +57,7 @@ RUN_TAG: Final = "dagster_run_id"
 """Tag of a version: the Dagster run that registered it."""
 
 SILVER_DATA_TAG: Final = "silver_data_version"
-"""Tag of a version: digest of all Silver partitions when it was trained."""
+"""Tag of a version: digest of all Silver partitions as its training read them."""
 
 FILES_TAG: Final = "files_digest"
 """Tag of a version: digest over all its files, checked before any of them is loaded."""
