@@ -16,12 +16,12 @@ import click
 
 from fraud_assets import console
 from fraud_assets.errors import FraudAssetsError
-from fraud_assets.model.promotion import Move
+from fraud_assets.model.promotion import Move, version_before
 from fraud_assets.resources.data_format import require_format
 from fraud_assets.resources.grain import record_grain, require_grain
 from fraud_assets.resources.lake import READER_DATABASE, open_lake
 from fraud_assets.resources.landing_zone import NothingLandedError, how_to_land
-from fraud_assets.resources.models.promotions import apply_decision, reconcile
+from fraud_assets.resources.models.promotions import apply_decision, decisions, reconcile
 from fraud_assets.resources.models.registry import ModelRegistry
 from fraud_assets.resources.platform import Platform
 from fraud_assets.resources.tables import SILVER_TRANSACTIONS
@@ -247,7 +247,17 @@ def rollback(decided_by: str, is_ranker: bool, reason: str) -> None:
     """Put the version that was behind @prod before back there; again, the one before that."""
     platform = _platform()
     registry = platform.ranker_registry if is_ranker else platform.model_registry
-    _decide(platform, registry, None, "rolled back", decided_by, reason)
+    reconcile(platform.lake, registry)
+    version = version_before(decisions(platform.lake, registry.record))
+    try:
+        if version is not None:
+            registry.verify(version)
+    except FraudAssetsError as error:
+        raise click.ClickException(
+            f"A rollback leads to version {version}, which cannot be used: nothing was moved. "
+            f"`fraud-assets promote VERSION` puts another one behind @prod. {error}"
+        ) from error
+    _decide(platform, registry, version, "rolled back", decided_by, reason)
 
 
 def _decide(

@@ -339,8 +339,12 @@ def test_promote_and_rollback_move_prod_on_the_record(run: Run, scored: TestPlat
     )
     of_version_2 = max(_artifacts(scored).rglob("scoring.json"), key=lambda file: file.stat().st_mtime)
     of_version_2.write_text(of_version_2.read_text() + " ")
-    tampered = run("promote", "2")
+    tampered, no_way_back = run("promote", "2"), run("rollback")
 
+    assert no_way_back.exit_code == 1
+    assert "A rollback leads to version 2, which cannot be used: nothing was moved" in no_way_back.output
+    assert "`fraud-assets promote VERSION` puts another one behind @prod" in no_way_back.output
+    assert "is not what was registered (scoring.json was changed)" in no_way_back.output
     assert tampered.exit_code == 1
     assert "Version 2 of fraud_isolation_forest" in tampered.output
     assert "is not what was registered (scoring.json was changed)" in tampered.output
