@@ -7,7 +7,7 @@ feed looks like is not a setting: it stands in the source file (`fraud_assets.si
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.errors import FraudAssetsError
 from fraud_assets.silver.source import Source, load_source
+
+_CENTURY_DAYS: Final = 36_500
+"""The longest time that may be set: so far back every date still has a year, and nobody keeps anything for longer."""
 
 
 class SettingsError(FraudAssetsError):
@@ -57,11 +60,11 @@ class Settings(BaseSettings):
     """Whether alerts may be ordered by a second model that learns from labels, once it is shown to be better."""
     ranker_name: str = "fraud_alert_ranker"
     """Name of the registered model that orders alerts, as FRAUD_MODEL_NAME."""
-    label_delay_days: int = Field(default=7, ge=0)
+    label_delay_days: int = Field(default=7, ge=0, le=_CENTURY_DAYS)
     """After so many days a label that comes with its transaction counts as known; late labels count when they land."""
-    retention_hours: int = Field(default=24, ge=1)
+    retention_hours: int = Field(default=24, ge=1, le=_CENTURY_DAYS * 24)
     """How long what a reader opened stays readable after it was replaced; then maintenance removes its files."""
-    history_days: int = Field(default=7, ge=1)
+    history_days: int = Field(default=7, ge=1, le=_CENTURY_DAYS)
     """How long Dagster's records of an ended run are kept; those of the latest of each partition stay."""
     notify: SecretStr = SecretStr("")
     """Where notifications go: addresses in Apprise's form, separated by spaces. Default: the log alone."""
@@ -73,7 +76,7 @@ class Settings(BaseSettings):
     """`serve`: what senders show as `Authorization: Bearer ...`. Needed to bind anything but loopback."""
     serve_landing_seconds: float = Field(default=60.0, ge=0.1)
     """`serve --land`: how often what was accepted reaches the landing zone."""
-    serve_lateness_minutes: float = Field(default=10.0, ge=0)
+    serve_lateness_minutes: float = Field(default=10.0, ge=0, le=_CENTURY_DAYS * 24 * 60)
     """`serve`: how far behind the latest transaction one may be. Memory holds that, and five minutes."""
     serve_rows_per_second: int = Field(default=10_000, ge=0)
     """`serve`: transactions a second; what is beyond gets 429. 0: no limit."""
@@ -85,7 +88,7 @@ class Settings(BaseSettings):
     """`serve`: bytes of one request's body."""
     serve_card_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
     """`serve`: header that must hold the card_id, percent-encoded, where a proxy spreads cards by it."""
-    serve_keep_days: float = Field(default=30.0, gt=0)
+    serve_keep_days: float = Field(default=30.0, gt=0, le=_CENTURY_DAYS)
     """`serve --land`: how long answers are kept after they landed."""
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     """MLflow's tracking store. Default: mlflow/mlflow.db (sqlite) under the data directory."""

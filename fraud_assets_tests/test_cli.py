@@ -296,13 +296,33 @@ def test_a_data_directory_that_cannot_be_written_is_named(
     assert "FRAUD_DATA_DIR" in result.output
 
 
-def test_a_variable_that_cannot_be_used_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FRAUD_RESCORE_DAYS", "-1")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FRAUD_RESCORE_DAYS", "-1"),
+        ("FRAUD_LABEL_DELAY_DAYS", "36501"),
+        ("FRAUD_HISTORY_DAYS", "36501"),
+        ("FRAUD_RETENTION_HOURS", "876001"),
+        ("FRAUD_SERVE_KEEP_DAYS", "36501"),
+        ("FRAUD_SERVE_LATENESS_MINUTES", "inf"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
 
     result = run("status")
 
     assert result.exit_code == 1
-    assert "FRAUD_RESCORE_DAYS" in result.output
+    assert f"Settings cannot be used. {name}: Input should be" in result.output
+
+
+def test_a_century_can_be_set(run: Run, scored: TestPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LABEL_DELAY_DAYS", "36500"), ("HISTORY_DAYS", "36500"), ("RETENTION_HOURS", "876000")):
+        monkeypatch.setenv(f"FRAUD_{name}", value)
+    for command in ("status", "maintain"):
+        assert run(command).exit_code == 0
 
 
 def test_sql_shows_rows_and_explains_mistakes_in_one_line(run: Run, scored: TestPlatform) -> None:
