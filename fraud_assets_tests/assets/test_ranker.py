@@ -239,6 +239,18 @@ def test_a_person_takes_a_ranker_back_on_the_record_and_the_forest_s_model_stays
     assert [row["decision"] for row in decisions(learnt.lake)] == ["promoted"]
 
 
+@full_only("trains once more")
+def test_where_models_were_lost_new_lists_go_by_score_again(learnt: TestPlatform) -> None:
+    for folder in ("mlflow", "models", "rankers"):
+        shutil.rmtree(learnt.data_dir / folder)
+    assert {step.problem for step in learnt.run()} == {""}
+    assert decisions(learnt.lake, RANKER_PROMOTIONS) == []
+    new = date.fromisoformat(LAST) + timedelta(days=1)
+    learnt.simulate(1, start=new, rows_per_day=300)
+    assert {step.problem for step in learnt.run()} == {""}
+    assert ranked_by(learnt)[new.isoformat()] == (None, False)
+
+
 def test_a_feed_that_orders_by_score_alone_never_learns(learnt: TestPlatform) -> None:
     off = replace(learnt, rank_by_labels=False)
     new = date.fromisoformat(LAST) + timedelta(days=8)
