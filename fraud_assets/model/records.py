@@ -45,8 +45,8 @@ RANKER_METRICS_SCHEMA: Final = METRICS_SCHEMA.append(
 _BEFORE: Final = "Version behind @prod before the decision; NULL where there was none."
 _SILVER: Final = "Digest of all Silver partitions as the version's training read them."
 _DECISION: Final = (
-    "promoted, refused, rolled back, withdrawn (taken away by a gate or in MLflow), or lost: MLflow had no version any more, "
-    "and gives the numbers of those of before anew."
+    "promoted, refused, rolled back, withdrawn (taken away by a gate or in MLflow), or lost: MLflow had no version any "
+    "more, and gives the numbers of those of before anew."
 )
 
 PROMOTIONS_SCHEMA: Final = pa.schema(
