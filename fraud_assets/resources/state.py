@@ -54,7 +54,7 @@ def read_state(
         made=made,
         previous_key={key: previous_key(key, source.partitions.grain) for key in {*landing.partitions, *silver}},
         prod_version=prod_version,
-        silver_data_digest=silver_data_digest(silver),
+        silver_data_digest=silver_data_digest(built),  # outside the source's days, too: a training reads all of it
         refused_on=refused_on,
         rescore_days=rescore_days,
         alerts_per_day=alerts_per_day,

@@ -19,7 +19,7 @@ from fraud_assets.checks.model import MODEL_CHECKS
 from fraud_assets.checks.silver import SILVER_CHECKS
 from fraud_assets.resources.lake import Lake, PartitionConflictError
 from fraud_assets.resources.models.promotions import apply_decision, decisions
-from fraud_assets.resources.models.registry import FILES_TAG, AnotherFeedError
+from fraud_assets.resources.models.registry import FILES_TAG, SILVER_DATA_TAG, AnotherFeedError
 from fraud_assets.resources.models.version_files import files_digest
 from fraud_assets.resources.tables import (
     EVALUATION_METRICS,
@@ -398,6 +398,17 @@ def simulated_source(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+def test_what_a_training_sees_is_not_less_where_the_source_ends_earlier(
+    scored_platform: TestPlatform, simulated_source: Callable[..., str]
+) -> None:
+    shorter = simulated_source(lambda text: text.replace('end = "2026-02-10"', 'end = "2026-01-04"'))
+
+    state = replace(scored_platform, source=shorter).state()
+
+    assert len(state.silver) < len(scored_platform.state().silver)
+    assert state.silver_data_digest == scored_platform.model_registry.version_tags("1")[SILVER_DATA_TAG]
 
 
 @full_only("trains by itself")
