@@ -20,6 +20,7 @@ Kind = Literal[
     "stored rows fail a check",
     "sensor stopped",
     "feed is late",
+    "landed files cannot be read",
     "quarantine over its limit",
     "candidate refused",
     "@prod taken away",
@@ -44,6 +45,8 @@ _REMEDIES: Final[Mapping[Kind, str]] = {
     "waits for a change": "Mend the cause and land it again, or `fraud-assets run` once it is mended.",
     "sensor stopped": "Turn the sensor on in the Dagster UI, or start the daemon again (`make dev`, or its service).",
     "feed is late": "Ask who delivers. What lands is scored by itself.",
+    "landed files cannot be read": "Let the platform's user read them, or take them away. The rest of the partition "
+    "counts without them.",
     "quarantine over its limit": '`fraud-assets sql "SELECT reasons, count(*) FROM silver.quarantined_transactions '
     'GROUP BY ALL"` says why; FRAUD_QUARANTINE_LIMIT is the limit.',
     "candidate refused": "`fraud-assets promote VERSION --reason TEXT` overrides; else land more data, or leave it.",
@@ -132,6 +135,7 @@ class Facts:
         watched_since: since when somebody looks without a break: before that, silence means nothing.
         newest_landed: when the newest partition's newest file was written, or it was built where its files are gone.
         late_after: how long nothing may land; None for a feed that has an end.
+        unreadable_files: those under landing/ that the system does not let us read, with why.
         quarantine_shares: of partitions over the limit, with the quarantined rows.
         failed_checks: words of checks that failed last time, by name, of the severity ERROR.
         refused: version and reason, where the latest decision about a candidate refused it.
@@ -147,6 +151,7 @@ class Facts:
     watched_since: datetime | None = None
     newest_landed: datetime | None = None
     late_after: timedelta | None = None
+    unreadable_files: Mapping[str, str] = field(default_factory=dict)
     quarantine_shares: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     failed_checks: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[str, str] | None = None
@@ -169,7 +174,7 @@ def incidents(facts: Facts, before: Collection[Incident] = ()) -> tuple[Incident
             *_silent(facts, before),
         )
     found = [*_prod(state), *_refused(facts), *_failed_work(facts, state, before), *_failed_checks(facts)]
-    found += [*_quarantine(facts), *_late(facts), *_silent(facts, before), *_failing(facts)]
+    found += [*_quarantine(facts), *_late(facts), *_unread(facts), *_silent(facts, before), *_failing(facts)]
     return tuple({one.id: one for one in reversed(found)}.values())
 
 
@@ -240,6 +245,13 @@ def _late(facts: Facts) -> Iterable[Incident]:
     landed, after = facts.newest_landed, facts.late_after
     if landed is not None and after is not None and facts.now - landed > after:
         yield Incident("feed is late", "Landing", reason=f"no new partition landed since {landed:%Y-%m-%d %H:%M} UTC")
+
+
+def _unread(facts: Facts) -> Iterable[Incident]:
+    names = sorted(facts.unreadable_files)
+    for key, of_partition in groupby(names, key=lambda name: name.split("/")[0]):
+        reason = "; ".join(f"{name} ({facts.unreadable_files[name]})" for name in of_partition)
+        yield Incident("landed files cannot be read", "Landing", key, reason=reason)
 
 
 def _silent(facts: Facts, before: Collection[Incident]) -> Iterable[Incident]:

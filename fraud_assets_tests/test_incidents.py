@@ -68,6 +68,10 @@ def test_a_healthy_platform_has_no_incident() -> None:
             ("sensor stopped", "daemon", ""),
         ),
         ({"newest_landed": ago(hours=49)}, ("feed is late", "Landing", "")),
+        (
+            {"unreadable_files": {f"{KEY}/a.csv": "why", f"{KEY}/b": "why"}},
+            ("landed files cannot be read", "Landing", KEY),
+        ),
         ({"quarantine_shares": {KEY: (0.2, 10)}}, ("quarantine over its limit", "Quarantine", KEY)),
         ({"refused": ("4", "worse")}, ("candidate refused", "version 4", "")),
         ({"state": replace(STATE, prod_version=None, prod_taken_away=True)}, ("@prod taken away", "@prod", "")),

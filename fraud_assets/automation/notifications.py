@@ -102,6 +102,7 @@ class Watch:
             runs=self._runs(state),
             newest_landed=landed,
             late_after=platform.source.partitions.late_after,
+            unreadable_files=landing.unreadable,
             quarantine_shares={key: (share, builds[key]["quarantined_rows"]) for key, share in shares.items()},
             failed_checks=self._failed_checks(),
             refused=_refused(decided),
@@ -226,7 +227,7 @@ def _page(one: Incident) -> str:
     """Return the page of the Dagster UI that shows what an incident is about."""
     if one.kind == "sensor stopped":
         return "/deployment/daemons" if one.subject == "daemon" else "/automation"
-    if one.kind == "feed is late":
+    if one.kind in ("feed is late", "landed files cannot be read"):
         return "/assets/raw_transactions"
     if one.kind == "stored rows fail a check":
         assets = {key.name: key.asset_key.to_user_string() for key in CHECK_KEYS}

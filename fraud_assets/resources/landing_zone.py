@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,11 @@ class NothingLandedError(FraudAssetsError):
         super().__init__(f"{what}. {how_to_land(source)}")
 
 
+_UNREADABLE: Final = (
+    "landing/{} cannot be read ({}) and does not count: let the platform's user read it, or take it away"
+)
+
+
 def how_to_land(source: Source) -> str:
     """Say by which command files of a feed land."""
     synthetic = ", or synthetic ones with `fraud-assets simulate`" if source.name == "simulated" else ""
@@ -80,10 +85,15 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class Landing:
-    """What lies in the landing zone: files per partition, files of late labels, and what a person should know."""
+    """What lies in the landing zone: files per partition, files of late labels, and what a person should know.
+
+    `unreadable` are files and folders that the system does not let us read, by their paths under landing/, with why;
+    they are among the notes.
+    """
 
     partitions: Mapping[str, tuple[LandedFile, ...]]
     notes: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[LandedFile, ...] = ()
     reviews: tuple[LandedFile, ...] = ()
 
@@ -197,6 +207,7 @@ class LandingZone(dg.ConfigurableResource):
         seen: dict[str, list[Any]] = {}
         partitions: dict[str, tuple[LandedFile, ...]] = {}
         notes: list[str] = []
+        unreadable: dict[str, str] = {}
         outside: list[str] = []
         landing = self.folder
         for key in folders:
@@ -210,7 +221,7 @@ class LandingZone(dg.ConfigurableResource):
             except FileNotFoundError:  # Taken away since it was listed.
                 continue
             except OSError as error:
-                notes.append(_unreadable(key, error))
+                unreadable[key] = str(error.strerror)
                 continue
             for entry in entries:
                 path, name = Path(entry.path), f"{key}/{entry.name}"
@@ -234,7 +245,7 @@ class LandingZone(dg.ConfigurableResource):
                 except FileNotFoundError:  # Taken away since it was listed.
                     continue
                 except OSError as error:
-                    notes.append(_unreadable(name, error))
+                    unreadable[name] = str(error.strerror)
                     *identity, digest, _ = known.get(name, [0, 0, 0, None, False])
                 # Until a changed file is stable, or can be read, it counts as it was; without it its partition would
                 # seem changed.
@@ -248,9 +259,10 @@ class LandingZone(dg.ConfigurableResource):
                 fresh.write_text(json.dumps({**known, **seen}))
         if advice := self.source.outside_advice(outside):
             notes.append(f"landing: {advice}")
+        notes += [_UNREADABLE.format(name, why) for name, why in unreadable.items()]
         labels = partitions.pop(LABELS_FOLDER, ())
         reviews = partitions.pop(REVIEWS_FOLDER, ())
-        return Landing(partitions=partitions, notes=tuple(notes), labels=labels, reviews=reviews)
+        return Landing(partitions, tuple(notes), unreadable, labels=labels, reviews=reviews)
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[float], bool]]:
@@ -361,13 +373,6 @@ class LandingZone(dg.ConfigurableResource):
     def _digests_path(self) -> Path:
         """Digests, kept by path, size, time and inode."""
         return Path(self.data_dir) / ".landing_digests.json"
-
-
-def _unreadable(name: str, error: OSError) -> str:
-    return (
-        f"landing/{name} cannot be read ({error.strerror}) and does not count: let the platform's user read it, or "
-        "take it away"
-    )
 
 
 def _was_put_in_place(path: Path, status: os.stat_result) -> bool:

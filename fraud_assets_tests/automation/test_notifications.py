@@ -286,6 +286,15 @@ def a_landing_zone_that_cannot_be_listed(platform: TestPlatform) -> Iterator[Non
     aside.rename(digests)
 
 
+@contextmanager
+def a_file_that_cannot_be_read(platform: TestPlatform) -> Iterator[None]:
+    file = platform.landing_zone.folder / "2026-01-07" / "loop.csv"
+    file.parent.mkdir(exist_ok=True)
+    file.symlink_to(file)
+    yield
+    file.unlink()
+
+
 RUN, ASSETS = "http://127.0.0.1:3000/runs/", "http://127.0.0.1:3000/assets/"
 FAULTS = {
     a_run_that_failed_once: ("Silver 2026-01-07: failed run", ("broken.parquet", RUN)),
@@ -299,6 +308,10 @@ FAULTS = {
     a_sensor_that_is_silent: ("unscored_partitions_sensor: sensor stopped", ("has not ticked since",)),
     a_sensor_whose_ticks_fail: ("landed_partitions_sensor: sensor stopped", ("no such table",)),
     a_feed_that_stopped_landing: ("Landing: feed is late", ("since", f"{ASSETS}raw_transactions")),
+    a_file_that_cannot_be_read: (
+        "Landing 2026-01-07: landed files cannot be read",
+        ("2026-01-07/loop.csv (Too many levels of symbolic links)", f"{ASSETS}raw_transactions"),
+    ),
     much_in_quarantine: (
         "Quarantine 2026-01-07: quarantine over its limit",
         ("14.", "(100 rows)", f"{ASSETS}quarantined_transactions?partition=2026-01-07"),
