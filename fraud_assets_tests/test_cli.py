@@ -321,6 +321,7 @@ def test_a_variable_that_cannot_be_used_is_named(
 def test_a_century_can_be_set(run: Run, scored: TestPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LABEL_DELAY_DAYS", "36500"), ("HISTORY_DAYS", "36500"), ("RETENTION_HOURS", "876000")):
         monkeypatch.setenv(f"FRAUD_{name}", value)
+    Path("dagster_home").mkdir()  # without records of Dagster's there is nothing to maintain
     for command in ("status", "maintain"):
         assert run(command).exit_code == 0
 
