@@ -32,8 +32,11 @@ def full_only(why: str) -> pytest.MarkDecorator:
 
 
 def is_left_out(reason: str) -> bool:
-    """Tell whether a test is skipped by the depth, and not for want of something; it may be of no case at a depth."""
-    return _WHERE in reason or "got empty parameter set" in reason
+    """Tell whether a test is skipped by the depth, and not for want of something on this machine.
+
+    It may be of no case at a depth; and what a shallow clone lacks no machine has.
+    """
+    return any(words in reason for words in (_WHERE, "got empty parameter set", "git fetch --unshallow"))
 
 
 def has_more_at_full_depth(test: pytest.Function) -> bool:
